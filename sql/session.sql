@@ -1,0 +1,22 @@
+-- Run once on every connection that pgfanout opens, on the primary and on the replicas.
+-- The text of a value must mean the same to the session that prints it and the one that reads it,
+-- whatever ALTER ROLE or ALTER DATABASE say; and no name may depend on a search path.
+SET search_path = pg_catalog, pg_temp;
+SET client_encoding = 'UTF8';
+SET DateStyle = 'ISO, YMD';
+SET IntervalStyle = 'postgres';
+SET TimeZone = 'UTC';
+SET extra_float_digits = 3;
+SET bytea_output = 'hex';
+SET lc_monetary = 'C';
+SET xmloption = 'content';
+SET array_nulls = on;
+SET standard_conforming_strings = on;
+SET quote_all_identifiers = off;
+SET row_security = off;
+SET jit = off;
+SET statement_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET default_transaction_isolation = 'read committed';
+SET default_transaction_read_only = off;
+SET default_transaction_deferrable = off;

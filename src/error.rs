@@ -1,0 +1,120 @@
+//! What can go wrong, by place and consequence, and how it is told in a log line.
+
+use std::{error::Error as StdError, fmt::Write as _, time::Duration};
+
+/// Every failure of a stage.
+///
+/// `doing` says what was attempted, as a phrase that continues "while …".
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A database refused a statement, or the link to it broke.
+    #[error("{database}: {doing}")]
+    Postgres {
+        /// Which database: `primary`, or `replica NAME`.
+        database: String,
+        /// What was attempted.
+        doing: String,
+        /// The driver's error.
+        source: tokio_postgres::Error,
+    },
+    /// The broker refused an operation, or the link to it broke.
+    #[error("broker: {doing}")]
+    Broker {
+        /// What was attempted.
+        doing: String,
+        /// The driver's error.
+        source: lapin::Error,
+    },
+    /// No answer within the time limit: the outcome is unknown and the connection is given up.
+    #[error("{doing}: no answer within {limit:?}")]
+    Timeout {
+        /// What was attempted.
+        doing: String,
+        /// How long we waited.
+        limit: Duration,
+    },
+    /// The link is gone, noticed without an error of the driver.
+    #[error("{0}")]
+    Disconnected(String),
+    /// The state of a database does not fit, and only an operator can mend it: the text names the
+    /// thing, the place and the remedy. Tried again at the longest delay until it fits.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+/// The result of a stage's work.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Builds the adapter for `map_err` that says where and what was attempted.
+    pub fn postgres(database: &str, doing: &str) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        move |source| Self::Postgres { database: database.to_owned(), doing: doing.to_owned(), source }
+    }
+
+    /// Builds the adapter for `map_err` for the broker.
+    pub fn broker(doing: &str) -> impl FnOnce(lapin::Error) -> Self {
+        move |source| Self::Broker { doing: doing.to_owned(), source }
+    }
+
+    /// The SQLSTATE, if a database said one.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&tokio_postgres::error::SqlState> {
+        match self {
+            Self::Postgres { source, .. } => source.code(),
+            _ => None,
+        }
+    }
+
+    /// Whether waiting cannot mend it: an operator has to act, so that trying again fast is futile.
+    #[must_use]
+    pub fn needs_operator(&self) -> bool {
+        match self {
+            Self::Unfit(_) => true,
+            Self::Postgres { source, .. } => source.code().is_some_and(|state| needs_operator(state.code())),
+            _ => false,
+        }
+    }
+
+    /// The whole chain of causes in one line, without row values: of a database's answer the
+    /// SQLSTATE, message, table, column and constraint, never the DETAIL.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let answer = error.downcast_ref::<tokio_postgres::error::DbError>();
+            let _ = match answer {
+                Some(answer) => write!(text, ": {}", describe(answer)),
+                None => write!(text, ": {error}"),
+            };
+            cause = error.source();
+        }
+        text
+    }
+}
+
+/// A database's answer without the parts that may hold row values.
+fn describe(answer: &tokio_postgres::error::DbError) -> String {
+    // Data exceptions (class 22) and checks quote the offending value in the message itself.
+    let message = match answer.code().code().get(..2) {
+        Some("22") => "a value was not accepted",
+        _ => answer.message(),
+    };
+    let mut text = format!("{message} (SQLSTATE {}", answer.code().code());
+    let places =
+        [("table", answer.table()), ("column", answer.column()), ("constraint", answer.constraint())];
+    for (name, place) in places {
+        if let Some(place) = place {
+            let _ = write!(text, ", {name} {place}");
+        }
+    }
+    text.push(')');
+    text
+}
+
+/// The classes of SQLSTATE that pass by themselves: connection (08), rollback (40), resources (53),
+/// object state such as a lock that was not to be had (55), operator intervention (57), system (58).
+/// The default is that somebody has to look.
+fn needs_operator(sqlstate: &str) -> bool {
+    !matches!(sqlstate.get(..2), Some("08" | "40" | "53" | "55" | "57" | "58"))
+}

@@ -1,0 +1,2 @@
+//! The `pgfanout` program.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Integration tests against real servers.
+#![allow(clippy::unwrap_used, clippy::panic)]
