@@ -1,4 +1,7 @@
 //! pgfanout replicates a PostgreSQL primary to any number of PostgreSQL replicas through RabbitMQ.
 
+pub mod change;
 pub mod error;
 pub mod postgres;
+pub mod record;
+pub mod snapshot;

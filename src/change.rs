@@ -1,0 +1,398 @@
+//! The message of one change, a line of JSON:
+//! `{"schema":"public","table":"users","operation":"UPDATE","new_record":{…},"old_record":{…}}`.
+//!
+//! Numbers, booleans and strings are JSON values, with every digit; whatever JSON could not give back
+//! exactly travels as the string that PostgreSQL prints.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Serialize,
+    de::{Deserializer, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::record::{self, ParseRecordError};
+
+/// What became of a row between two snapshots; of a table: that it was emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Operation {
+    /// The row is new.
+    Insert,
+    /// The row was there and has other values.
+    Update,
+    /// The row is gone.
+    Delete,
+    /// All rows are gone; comes before all other changes of its batch.
+    Truncate,
+}
+
+/// How a column's value is written in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// As a JSON number where JSON has it, else (NaN, Infinity) as a string.
+    Number,
+    /// As `true` or `false`.
+    Boolean,
+    /// As the string that PostgreSQL prints.
+    Text,
+}
+
+/// A column by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name, unquoted.
+    pub name: String,
+    /// How its values are written.
+    pub kind: Kind,
+}
+
+/// One change, read from a line.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change<'a> {
+    /// The table's schema.
+    #[serde(borrow)]
+    pub schema: Cow<'a, str>,
+    /// The table.
+    #[serde(borrow)]
+    pub table: Cow<'a, str>,
+    /// What happened.
+    pub operation: Operation,
+    /// The row as it stands at the end of the batch; INSERT and UPDATE have one.
+    #[serde(borrow)]
+    pub new_record: Option<Record<'a>>,
+    /// The row, or its key alone, as it was; UPDATE and DELETE have one.
+    #[serde(borrow)]
+    pub old_record: Option<Record<'a>>,
+    /// The row is too large for a message: to be fetched from the primary.
+    #[serde(default)]
+    pub by_reference: bool,
+}
+
+/// A row: its columns' names and values, in the message's order.
+#[derive(Debug)]
+pub struct Record<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
+
+/// The line is not a change.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseChangeError {
+    /// Not JSON, or not of this form. The text of the cause may quote the line: it is not logged.
+    #[error("not a change in JSON")]
+    Json(#[from] serde_json::Error),
+    /// The records do not go with the operation.
+    #[error("a change without the record that its operation needs")]
+    Records,
+    /// A value is an object or array, which no change holds.
+    #[error("a value that is neither number, boolean, string nor null")]
+    Value,
+}
+
+/// Reads one line.
+///
+/// # Errors
+/// When it is not a change.
+pub fn parse(line: &str) -> Result<Change<'_>, ParseChangeError> {
+    let change: Change<'_> = serde_json::from_str(line)?;
+    let fits = match change.operation {
+        Operation::Insert | Operation::Update if change.by_reference => change.new_record.is_none(),
+        Operation::Insert | Operation::Update => change.new_record.is_some(),
+        Operation::Delete => change.new_record.is_none() && change.old_record.is_some(),
+        Operation::Truncate => change.new_record.is_none() && change.old_record.is_none(),
+    };
+    if fits { Ok(change) } else { Err(ParseChangeError::Records) }
+}
+
+/// The text that PostgreSQL reads as the value; `None` is NULL.
+///
+/// # Errors
+/// When the value is an object or an array.
+pub fn value(raw: &RawValue) -> Result<Option<Cow<'_, str>>, ParseChangeError> {
+    let text = raw.get();
+    match text.as_bytes().first() {
+        Some(b'n') => Ok(None),
+        Some(b't') => Ok(Some(Cow::Borrowed("t"))),
+        Some(b'f') => Ok(Some(Cow::Borrowed("f"))),
+        Some(b'"') => {
+            let plain = &text[1..text.len() - 1];
+            if memchr::memchr(b'\\', plain.as_bytes()).is_none() {
+                return Ok(Some(Cow::Borrowed(plain)));
+            }
+            Ok(Some(Cow::Owned(serde_json::from_str(text)?)))
+        }
+        Some(b'{' | b'[') | None => Err(ParseChangeError::Value),
+        Some(_) => Ok(Some(Cow::Borrowed(text))),
+    }
+}
+
+/// Writes the changes of one table.
+#[derive(Debug)]
+pub struct Writer {
+    /// `{"schema":…,"table":…,"operation":"`
+    head: Vec<u8>,
+    /// For each column `"name":`, and its kind.
+    columns: Vec<(Vec<u8>, Kind)>,
+    /// Which of the columns are the key.
+    key: Vec<usize>,
+}
+
+impl Writer {
+    /// A writer for the table's rows with these columns; `key` are positions in them.
+    #[must_use]
+    pub fn new(schema: &str, table: &str, columns: &[Column], key: Vec<usize>) -> Self {
+        let mut head = b"{\"schema\":".to_vec();
+        push_string(schema, &mut head);
+        head.extend_from_slice(b",\"table\":");
+        push_string(table, &mut head);
+        head.extend_from_slice(b",\"operation\":\"");
+        let label = |column: &Column| {
+            let mut label = Vec::new();
+            push_string(&column.name, &mut label);
+            label.push(b':');
+            (label, column.kind)
+        };
+        Self { head, columns: columns.iter().map(label).collect(), key }
+    }
+
+    /// Appends a row that is there: an INSERT, or an UPDATE with what it was. `row` is the record's text.
+    ///
+    /// # Errors
+    /// When the row's text is not a record of these columns.
+    pub fn push_present(
+        &self,
+        row: &str,
+        before: Option<Before<'_>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ParseRecordError> {
+        let values = record::fields(row)?;
+        if values.len() != self.columns.len() {
+            return Err(ParseRecordError);
+        }
+        self.push_head(if before.is_some() { "UPDATE" } else { "INSERT" }, out);
+        let pairs = self.columns.iter().zip(values.iter().map(|value| value.as_deref()));
+        push_object(pairs, out);
+        self.push_before(before, out);
+        out.extend_from_slice(b"}\n");
+        Ok(())
+    }
+
+    /// Appends a row that is gone.
+    pub fn push_absent(&self, before: Before<'_>, out: &mut Vec<u8>) {
+        self.push_head("DELETE", out);
+        out.extend_from_slice(b"null");
+        self.push_before(Some(before), out);
+        out.extend_from_slice(b"}\n");
+    }
+
+    /// Appends a row that is too large for a message.
+    pub fn push_reference(&self, key: &[Option<Cow<'_, str>>], out: &mut Vec<u8>) {
+        self.push_head("UPDATE", out);
+        out.extend_from_slice(b"null");
+        self.push_before(Some(Before { key, old: None }), out);
+        out.extend_from_slice(b",\"by_reference\":true}\n");
+    }
+
+    /// Appends that the table was emptied.
+    pub fn push_truncate(&self, out: &mut Vec<u8>) {
+        self.push_head("TRUNCATE", out);
+        out.extend_from_slice(b"null,\"old_record\":null}\n");
+    }
+
+    fn push_head(&self, operation: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(operation.as_bytes());
+        out.extend_from_slice(b"\",\"new_record\":");
+    }
+
+    fn push_before(&self, before: Option<Before<'_>>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"old_record\":");
+        match before {
+            None => out.extend_from_slice(b"null"),
+            Some(Before { old: Some(json), .. }) => out.extend_from_slice(json.as_bytes()),
+            Some(Before { key, old: None }) => {
+                let columns = self.key.iter().filter_map(|&at| self.columns.get(at));
+                push_object(columns.zip(key.iter().map(|value| value.as_deref())), out);
+            }
+        }
+    }
+}
+
+/// What a row was before the batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Before<'a> {
+    /// The values of its key, in the key's order.
+    pub key: &'a [Option<Cow<'a, str>>],
+    /// The whole row in JSON, where it was logged.
+    pub old: Option<&'a str>,
+}
+
+fn push_object<'a>(pairs: impl Iterator<Item = (&'a (Vec<u8>, Kind), Option<&'a str>)>, out: &mut Vec<u8>) {
+    for (n, ((label, kind), value)) in pairs.enumerate() {
+        out.push(if n == 0 { b'{' } else { b',' });
+        out.extend_from_slice(label);
+        push_value(*kind, value, out);
+    }
+    out.push(b'}');
+}
+
+fn push_value(kind: Kind, value: Option<&str>, out: &mut Vec<u8>) {
+    match (kind, value) {
+        (_, None) => out.extend_from_slice(b"null"),
+        (Kind::Boolean, Some(text)) => out.extend_from_slice(if text == "t" { b"true" } else { b"false" }),
+        (Kind::Number, Some(text)) if is_json_number(text) => out.extend_from_slice(text.as_bytes()),
+        (Kind::Number | Kind::Text, Some(text)) => push_string(text, out),
+    }
+}
+
+/// PostgreSQL prints finite numbers as JSON has them.
+fn is_json_number(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    digits.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn push_string(text: &str, out: &mut Vec<u8>) {
+    let plain = !text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\');
+    if plain {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        // Writing a string into memory cannot fail.
+        let _ = serde_json::to_writer(out, text);
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Record<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Columns;
+        impl<'de> Visitor<'de> for Columns {
+            type Value = Record<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of columns")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut columns = Vec::new();
+                while let Some(Name(name)) = map.next_key()? {
+                    columns.push((name, map.next_value()?));
+                }
+                Ok(Record(columns))
+            }
+        }
+        deserializer.deserialize_map(Columns)
+    }
+}
+
+/// `Cow<str>` as a map key, borrowed where nothing is escaped.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn users() -> Writer {
+        let columns = [("id", Kind::Number), ("name", Kind::Text), ("active", Kind::Boolean)];
+        let columns = columns.map(|(name, kind)| Column { name: name.into(), kind });
+        Writer::new("public", "users", &columns, vec![0])
+    }
+
+    fn written(write: impl FnOnce(&Writer, &mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&users(), &mut out);
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    #[test]
+    fn the_messages_are_those_of_the_published_design() {
+        let key = [Some(Cow::Borrowed("2"))];
+        let insert = written(|w, out| w.push_present("(2,al,t)", None, out).expect("a row"));
+        assert_eq!(
+            insert,
+            "{\"schema\":\"public\",\"table\":\"users\",\"operation\":\"INSERT\",\
+             \"new_record\":{\"id\":2,\"name\":\"al\",\"active\":true},\"old_record\":null}\n"
+        );
+        let old = Before { key: &key, old: Some(r#"{"id":2,"name":"al","active":true}"#) };
+        let update = written(|w, out| w.push_present("(2,alfonso,)", Some(old), out).expect("a row"));
+        assert_eq!(
+            update,
+            "{\"schema\":\"public\",\"table\":\"users\",\"operation\":\"UPDATE\",\
+             \"new_record\":{\"id\":2,\"name\":\"alfonso\",\"active\":null},\
+             \"old_record\":{\"id\":2,\"name\":\"al\",\"active\":true}}\n"
+        );
+        assert_eq!(
+            written(|w, out| w.push_absent(Before { key: &key, old: None }, out)),
+            "{\"schema\":\"public\",\"table\":\"users\",\"operation\":\"DELETE\",\
+             \"new_record\":null,\"old_record\":{\"id\":2}}\n"
+        );
+        assert_eq!(
+            written(|w, out| w.push_truncate(out)),
+            "{\"schema\":\"public\",\"table\":\"users\",\"operation\":\"TRUNCATE\",\
+             \"new_record\":null,\"old_record\":null}\n"
+        );
+        assert_eq!(
+            written(|w, out| w.push_reference(&key, out)),
+            "{\"schema\":\"public\",\"table\":\"users\",\"operation\":\"UPDATE\",\
+             \"new_record\":null,\"old_record\":{\"id\":2},\"by_reference\":true}\n"
+        );
+    }
+
+    #[test]
+    fn numbers_keep_every_digit_and_what_json_has_not_is_a_string() {
+        for (text, json) in [
+            ("1.10", "1.10"),
+            ("-0", "-0"),
+            ("1e+30", "1e+30"),
+            ("NaN", "\"NaN\""),
+            ("-Infinity", "\"-Infinity\""),
+        ] {
+            let mut out = Vec::new();
+            push_value(Kind::Number, Some(text), &mut out);
+            assert_eq!(String::from_utf8(out).expect("UTF-8"), json);
+        }
+    }
+
+    #[test]
+    fn what_is_no_change_is_refused() {
+        for line in [
+            "",
+            "1",
+            "{}",
+            "null",
+            "[]",
+            "\u{0}",
+            r#"{"schema":"s","table":"t","operation":"INSERT","new_record":null,"old_record":null}"#,
+            r#"{"schema":"s","table":"t","operation":"DELETE","new_record":null,"old_record":null}"#,
+            r#"{"schema":"s","table":"t","operation":"DROP","new_record":null,"old_record":null}"#,
+            r#"{"schema":"s","table":"t","operation":"INSERT","new_record":[1],"old_record":null}"#,
+            r#"{"schema":"s","table":"t","operation":"TRUNCATE","new_record":null,"old_record":null,"more":1}"#,
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        let nested =
+            r#"{"schema":"s","table":"t","operation":"INSERT","new_record":{"a":[1]},"old_record":null}"#;
+        let change = parse(nested).expect("well formed");
+        assert!(value(change.new_record.expect("a record").0[0].1).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn every_string_comes_back(name in "[a-z\"\\\\é🙂 \u{1}\n,()]{0,12}", null in any::<bool>()) {
+            let printed = if null { String::new() } else { format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\"\"")) };
+            let line = written(|w, out| w.push_present(&format!("(7,{printed},f)"), None, out).expect("a row"));
+            let change = parse(&line).expect("a change");
+            let values: Vec<_> = change.new_record.as_ref().expect("a record").0.iter()
+                .map(|(_, raw)| value(raw).expect("a value").map(Cow::into_owned)).collect();
+            prop_assert_eq!(values, vec![Some("7".to_owned()), (!null).then_some(name), Some("f".to_owned())]);
+        }
+
+        #[test]
+        fn nothing_makes_the_reader_panic(line in ".{0,60}") {
+            let _ = parse(&line);
+        }
+    }
+}
