@@ -1,0 +1,25 @@
+-- The tables of a delta. Runs in the transaction whose snapshot is the delta's end.
+-- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter, NULL for all.
+-- Returns at least one row: the end; then for each changed table its id (NULL where nothing changed),
+-- the number of its definition and whether it was truncated.
+-- Reads: pgfanout.changelog as look.sql does.
+SELECT pg_current_snapshot()::text AS until, c.table_id, c.definition, c.truncated
+FROM
+    (SELECT 1) AS always
+    LEFT JOIN (
+        SELECT e.table_id, t.definition, bool_or(e.operation = 'T') AS truncated
+        FROM
+            (
+                SELECT table_id, operation
+                FROM pgfanout.changelog
+                WHERE xid >= pg_snapshot_xmax($1::text::pg_snapshot)
+                UNION ALL
+                SELECT table_id, operation
+                FROM pgfanout.changelog
+                WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))
+            ) e
+            JOIN pgfanout.captured_table t ON t.id = e.table_id AND t.broken IS NULL
+        WHERE $2::int4[] IS NULL OR e.table_id = ANY ($2)
+        GROUP BY e.table_id, t.definition
+    ) c ON true
+ORDER BY c.table_id

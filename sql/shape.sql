@@ -1,0 +1,71 @@
+-- The columns of a table as they are replicated.
+-- Parameters: $1 oid: the table; $2 text[]: its replicated columns, $3 text[]: its key columns.
+-- Returns a row a column, in the order of $2: its name; how it is written in JSON ("n" number,
+-- "b" boolean, "t" text); and for a key column its place in the key from 1, the quoted name of its type
+-- without modifier, its equality operator, whether rows may be compared by "<" without naming a schema,
+-- and whether equal keys may be printed differently.
+-- Reads: catalogs only.
+SELECT
+    a.attname::text AS name,
+    CASE
+        WHEN t.oid = 16 OR t.typbasetype = 16 THEN 'b'
+        WHEN t.typcategory = 'N' THEN 'n'
+        ELSE 't'
+    END AS kind,
+    k.place::int4,
+    format('%I.%I', kn.nspname, kt.typname) AS type_name,
+    format('OPERATOR(%I.%s)', opn.nspname, op.oprname) AS equals,
+    opn.nspname = 'pg_catalog' AS comparable,
+    NOT (
+        kt.oid IN (16, 18, 20, 21, 23, 26, 2950, 1082, 1114, 1184)
+        OR kt.typtype = 'e'
+        OR (kt.oid IN (19, 25, 1043) AND coalesce(kc.collisdeterministic, true))
+    ) AS respellable
+FROM
+    unnest($2::text[]) WITH ORDINALITY AS c (name, n)
+    JOIN pg_attribute a ON a.attrelid = $1 AND a.attname = c.name AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN pg_type t ON t.oid = a.atttypid
+    LEFT JOIN LATERAL (
+        SELECT p.place
+        FROM unnest($3::text[]) WITH ORDINALITY AS p (name, place)
+        WHERE p.name = a.attname
+    ) k ON true
+    LEFT JOIN LATERAL (
+        -- The operator class of the unique index says what equality of the key means.
+        SELECT ic.opclass
+        FROM
+            pg_index i
+            CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[]) AS ic (attnum, opclass)
+        WHERE
+            k.place IS NOT NULL
+            AND i.indrelid = $1
+            AND i.indisunique
+            AND i.indisvalid
+            AND i.indpred IS NULL
+            AND i.indexprs IS NULL
+            AND ic.attnum = a.attnum
+            AND ic.opclass IS NOT NULL
+            AND i.indnkeyatts = cardinality($3::text[])
+            AND (
+                SELECT count(*) = i.indnkeyatts
+                FROM
+                    unnest((i.indkey::int2[])[0 : i.indnkeyatts - 1]) AS ik (attnum)
+                    JOIN pg_attribute ia ON ia.attrelid = $1 AND ia.attnum = ik.attnum
+                WHERE ia.attname = ANY ($3::text[])
+            )
+        ORDER BY i.indisprimary DESC, i.indexrelid
+        LIMIT 1
+    ) x ON true
+    LEFT JOIN pg_opclass oc ON oc.oid = x.opclass
+    LEFT JOIN pg_amop ao
+        ON
+            ao.amopfamily = oc.opcfamily
+            AND ao.amoplefttype = oc.opcintype
+            AND ao.amoprighttype = oc.opcintype
+            AND ao.amopstrategy = 3
+    LEFT JOIN pg_operator op ON op.oid = ao.amopopr
+    LEFT JOIN pg_namespace opn ON opn.oid = op.oprnamespace
+    LEFT JOIN pg_type kt ON k.place IS NOT NULL AND kt.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
+    LEFT JOIN pg_namespace kn ON kn.oid = kt.typnamespace
+    LEFT JOIN pg_collation kc ON kc.oid = a.attcollation
+ORDER BY c.n

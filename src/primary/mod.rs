@@ -1,0 +1,4 @@
+//! The primary: capture, and reading what it captured.
+
+pub mod batch;
+pub mod delta;

@@ -1,0 +1,304 @@
+//! A table as replication sees it: its columns, its key, and the statements that follow from them.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+use bytes::BytesMut;
+use tokio_postgres::{
+    Client,
+    types::{Format, IsNull, ToSql, Type},
+};
+
+use crate::{
+    change::{Column, Kind, Writer},
+    error::{Error, Result},
+    postgres::quote_identifier,
+};
+
+/// A table's columns and key, on the primary or on a replica.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Its schema, unquoted.
+    pub schema: String,
+    /// Its name, unquoted.
+    pub table: String,
+    /// The replicated columns, in the order of the primary.
+    pub columns: Vec<Column>,
+    /// The columns that say which row it is.
+    pub key: Vec<KeyColumn>,
+}
+
+/// One column of the key.
+#[derive(Clone, Debug)]
+pub struct KeyColumn {
+    /// Which of the table's columns it is.
+    pub at: usize,
+    /// Its base type, quoted and with schema, without modifier.
+    type_name: String,
+    /// The equality of the unique index, `OPERATOR(schema.=)`.
+    equals: String,
+    /// Whether its order needs no operator of another schema.
+    comparable: bool,
+    /// Whether equal values may be printed differently (numeric 1.0 and 1.00).
+    respellable: bool,
+}
+
+/// The values of one key, in the key's order; `None` would be NULL, which no key holds.
+pub type Key = Vec<Option<Cow<'static, str>>>;
+
+impl Shape {
+    /// Reads the shape of the table `oid` from the catalogs. `database` is named in errors.
+    ///
+    /// # Errors
+    /// When the link breaks, or the table has no column or no unique index for the key any more.
+    pub async fn read(
+        client: &Client,
+        database: &str,
+        (schema, table): (&str, &str),
+        oid: u32,
+        columns: &[String],
+        key: &[String],
+    ) -> Result<Self> {
+        let rows = client
+            .query(include_str!("../sql/shape.sql"), &[&oid, &columns, &key])
+            .await
+            .map_err(Error::postgres(database, "reading a table's columns"))?;
+        let mut shape =
+            Self { schema: schema.to_owned(), table: table.to_owned(), columns: Vec::new(), key: Vec::new() };
+        let mut key_columns = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            let kind = match row.get("kind") {
+                "n" => Kind::Number,
+                "b" => Kind::Boolean,
+                _ => Kind::Text,
+            };
+            shape.columns.push(Column { name: row.get("name"), kind });
+            let place: Option<i32> = row.get("place");
+            let equals: Option<String> = row.get("equals");
+            if let (Some(place), Some(equals)) = (place, equals) {
+                let (comparable, respellable) = (row.get("comparable"), row.get("respellable"));
+                key_columns.push((place, KeyColumn { at, type_name: row.get("type_name"), equals, comparable, respellable }));
+            }
+        }
+        key_columns.sort_by_key(|(place, _)| *place);
+        shape.key = key_columns.into_iter().map(|(_, column)| column).collect();
+        if shape.columns.len() != columns.len() {
+            let missing = columns.iter().find(|name| !shape.columns.iter().any(|column| column.name == **name));
+            return Err(Error::Unfit(format!(
+                "{database}: table {} has no column {}; add it as it is on the primary",
+                shape.quoted(),
+                missing.map_or_else(String::new, |name| quote_identifier(name)),
+            )));
+        }
+        if shape.key.len() != key.len() || key.is_empty() {
+            let names: Vec<_> = key.iter().map(|name| quote_identifier(name)).collect();
+            return Err(Error::Unfit(format!(
+                "{database}: table {} has no unique index on its key; run: CREATE UNIQUE INDEX ON {} ({})",
+                shape.quoted(),
+                shape.quoted(),
+                names.join(", "),
+            )));
+        }
+        Ok(shape)
+    }
+
+    /// Its name in SQL.
+    #[must_use]
+    pub fn quoted(&self) -> String {
+        format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.table))
+    }
+
+    /// The writer of its changes' messages.
+    #[must_use]
+    pub fn writer(&self) -> Writer {
+        let key = self.key.iter().map(|column| column.at).collect();
+        Writer::new(&self.schema, &self.table, &self.columns, key)
+    }
+
+    /// Whether two texts may be the same key.
+    #[must_use]
+    pub fn is_respellable(&self) -> bool {
+        self.key.iter().any(|column| column.respellable)
+    }
+
+    /// Whether ranges of its key can be asked for.
+    #[must_use]
+    pub fn is_ordered(&self) -> bool {
+        self.key.iter().all(|column| column.comparable)
+    }
+
+    /// `SELECT`s, for arrays of key values, each row that is there: the key's number from 1, where the
+    /// row lies (only if keys are respellable: the same row may answer twice), and the row's text.
+    #[must_use]
+    pub fn select_by_keys(&self) -> String {
+        let place = match self.is_respellable() {
+            true => "t.tableoid::pg_catalog.text OPERATOR(pg_catalog.||) t.ctid::pg_catalog.text",
+            false => "''::pg_catalog.text",
+        };
+        format!(
+            "SELECT k.n, {place}, {} FROM {} JOIN {} t ON {}",
+            self.row_text(),
+            self.unnest(" WITH ORDINALITY", "k", "n"),
+            self.quoted(),
+            self.matches("k"),
+        )
+    }
+
+    /// `DELETE`s the rows with the keys in the arrays.
+    #[must_use]
+    pub fn delete_by_keys(&self) -> String {
+        format!("DELETE FROM {} t USING {} WHERE {}", self.quoted(), self.unnest("", "k", ""), self.matches("k"))
+    }
+
+    /// `ROW(…)::text` of the columns, of a table called `t`.
+    #[must_use]
+    pub fn row_text(&self) -> String {
+        format!("ROW({})::pg_catalog.text", self.column_list("t."))
+    }
+
+    /// `ROW(…)::text` of the key, of a table called `t`.
+    #[must_use]
+    pub fn key_text(&self) -> String {
+        format!("ROW({})::pg_catalog.text", self.key_list("t."))
+    }
+
+    /// The columns, quoted, each after `prefix`.
+    #[must_use]
+    pub fn column_list(&self, prefix: &str) -> String {
+        list(self.columns.iter().map(|column| format!("{prefix}{}", quote_identifier(&column.name))))
+    }
+
+    /// The key's columns, quoted, each after `prefix`.
+    #[must_use]
+    pub fn key_list(&self, prefix: &str) -> String {
+        list(self.key_names().map(|name| format!("{prefix}{}", quote_identifier(name))))
+    }
+
+    /// The names of the key's columns.
+    pub fn key_names(&self) -> impl Iterator<Item = &str> {
+        self.key.iter().filter_map(|key| self.columns.get(key.at)).map(|column| column.name.as_str())
+    }
+
+    /// One parameter for each key column from `$first` on, of its type.
+    #[must_use]
+    pub fn key_parameters(&self, first: usize) -> String {
+        list(self.key.iter().enumerate().map(|(n, key)| format!("${}::{}", first + n, key.type_name)))
+    }
+
+    /// The arrays of key values as a table `name (k1, k2, …)`.
+    fn unnest(&self, ordinality: &str, name: &str, number: &str) -> String {
+        let arrays = list(self.key.iter().enumerate().map(|(n, key)| format!("${}::{}[]", n + 1, key.type_name)));
+        let mut names = list((1..=self.key.len()).map(|n| format!("k{n}")));
+        if !number.is_empty() {
+            let _ = write!(names, ", {number}");
+        }
+        // Side by side works only under the plain name, which the pinned search path leaves no choice about.
+        format!("unnest({arrays}){ordinality} AS {name} ({names})")
+    }
+
+    fn matches(&self, keys: &str) -> String {
+        let pairs = self.key.iter().zip(self.key_names()).enumerate();
+        pairs
+            .map(|(n, (key, name))| format!("t.{} {} {keys}.k{}", quote_identifier(name), key.equals, n + 1))
+            .collect::<Vec<_>>()
+            .join(" AND ")
+    }
+}
+
+/// Keys as one array for each key column, in PostgreSQL's text form, to be read by the type's own input.
+#[must_use]
+pub fn key_arrays<'a>(width: usize, keys: impl Iterator<Item = &'a Key>) -> Vec<Text> {
+    let mut arrays = vec![String::from("{"); width];
+    for key in keys {
+        for (array, value) in arrays.iter_mut().zip(key) {
+            if array.len() > 1 {
+                array.push(',');
+            }
+            match value {
+                None => array.push_str("NULL"),
+                Some(text) => push_element(text, array),
+            }
+        }
+    }
+    arrays.into_iter().map(|array| Text(array + "}")).collect()
+}
+
+fn push_element(text: &str, array: &mut String) {
+    array.push('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            array.push('\\');
+        }
+        array.push(c);
+    }
+    array.push('"');
+}
+
+/// A parameter of any type in the text form of that type.
+#[derive(Debug)]
+pub struct Text(pub String);
+
+impl ToSql for Text {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    fn encode_format(&self, _: &Type) -> Format {
+        Format::Text
+    }
+
+    tokio_postgres::types::to_sql_checked!();
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape() -> Shape {
+        let column = |name: &str| Column { name: name.into(), kind: Kind::Text };
+        let key = |at, type_name: &str| KeyColumn {
+            at,
+            type_name: type_name.into(),
+            equals: "OPERATOR(pg_catalog.=)".into(),
+            comparable: true,
+            respellable: at == 2,
+        };
+        Shape {
+            schema: "s".into(),
+            table: "we\"ird".into(),
+            columns: vec![column("a"), column("b c"), column("d")],
+            key: vec![key(2, "pg_catalog.\"numeric\""), key(0, "pg_catalog.int4")],
+        }
+    }
+
+    #[test]
+    fn statements_name_everything_quoted_and_with_schema() {
+        assert_eq!(
+            shape().delete_by_keys(),
+            "DELETE FROM \"s\".\"we\"\"ird\" t USING \
+             unnest($1::pg_catalog.\"numeric\"[], $2::pg_catalog.int4[]) AS k (k1, k2) \
+             WHERE t.\"d\" OPERATOR(pg_catalog.=) k.k1 AND t.\"a\" OPERATOR(pg_catalog.=) k.k2"
+        );
+        assert!(shape().select_by_keys().starts_with("SELECT k.n, t.tableoid"));
+        assert_eq!(shape().row_text(), "ROW(t.\"a\", t.\"b c\", t.\"d\")::pg_catalog.text");
+    }
+
+    #[test]
+    fn keys_become_arrays_whose_elements_are_quoted() {
+        let keys: [Key; 2] = [vec![Some("1".into()), Some("a\"\\".into())], vec![Some("2".into()), Some("".into())]];
+        let arrays: Vec<_> = key_arrays(2, keys.iter()).into_iter().map(|text| text.0).collect();
+        assert_eq!(arrays, ["{\"1\",\"2\"}", "{\"a\\\"\\\\\",\"\"}"]);
+    }
+}
