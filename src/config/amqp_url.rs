@@ -1,0 +1,91 @@
+//! Addresses of the broker: `amqp://user:password@host:5672/vhost`.
+
+use std::fmt;
+
+use lapin::uri::{AMQPScheme, AMQPUri};
+
+use super::{
+    document::{Section, Text},
+    environment::substitute,
+    password,
+};
+use crate::secret::Secret;
+
+/// One node of the broker; prints without its password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AmqpUrl(AMQPUri);
+
+impl AmqpUrl {
+    /// What lapin connects with; it prints the password.
+    #[must_use]
+    pub fn uri(&self) -> AMQPUri {
+        self.0.clone()
+    }
+}
+
+impl fmt::Display for AmqpUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = self.0.clone();
+        shown.authority.userinfo.password = "xxx".to_owned();
+        // The stars are put in afterwards: as a password they would be percent-encoded.
+        out.write_str(&shown.to_string().replacen(":xxx@", ":***@", 1))
+    }
+}
+
+impl fmt::Debug for AmqpUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+/// Reads `urls` and `password_file` of `[broker]`.
+pub(super) fn read(section: &Section<'_>) -> Vec<AmqpUrl> {
+    let (texts, document) = (section.texts("urls"), section.document);
+    let password = password::read(section);
+    if texts.as_ref().is_none_or(Vec::is_empty) {
+        let text = match texts {
+            None => "is missing; write urls = [\"amqp://user@host:5672/\"], or leave out [broker]",
+            Some(_) => "has no address, expected at least one such as \"amqp://user@host:5672/\"",
+        };
+        document.refuse(&section.path("urls"), text);
+    }
+    let url = |text: Text| {
+        let whole = substitute(&text.value, document.environment);
+        let url = whole.and_then(|whole| parse(&whole, password.as_ref()));
+        url.map_err(|why| document.refuse(&text.key, why)).ok()
+    };
+    texts.unwrap_or_default().into_iter().filter_map(url).collect()
+}
+
+/// The parser's own errors are not passed on: they may quote the whole URL.
+fn parse(text: &Secret, password: Option<&Secret>) -> Result<AmqpUrl, String> {
+    let text = text.expose().trim();
+    if text.starts_with("amqps://") {
+        return Err("found amqps, but pgfanout does not have TLS yet; \
+                    write amqp://user@host:5672/vhost, and use a trusted network"
+            .to_owned());
+    }
+    let authority = text.strip_prefix("amqp://").and_then(|rest| rest.split(['/', '?', '#']).next());
+    let uri = authority.and_then(|authority| Some((authority, text.parse::<AMQPUri>().ok()?)));
+    let Some((authority, mut uri)) = uri.filter(|(_, uri)| uri.scheme == AMQPScheme::AMQP) else {
+        return Err("is not an address of a broker, expected amqp://user:password@host:5672/vhost; \
+                    percent-encode special characters in user, password and vhost"
+            .to_owned());
+    };
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    // The parser takes an IPv6 address for a missing host, and connects to this machine instead.
+    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        uri.authority.host = address.to_owned();
+    }
+    // Strictly this means a virtual host without a name, which nobody has; most clients take it so.
+    if uri.vhost.is_empty() {
+        uri.vhost = "/".to_owned();
+    }
+    if let Some(password) = password {
+        if user.contains(':') {
+            return Err("holds a password, and so does password_file; remove one of them".to_owned());
+        }
+        uri.authority.userinfo.password = password.expose().to_owned();
+    }
+    Ok(AmqpUrl(uri))
+}

@@ -1,0 +1,46 @@
+//! `[broker]`
+
+use super::{Broker, QueueType, amqp_url, document::Section};
+
+const QUEUE_TYPE: [(&str, QueueType); 2] = [("classic", QueueType::Classic), ("quorum", QueueType::Quorum)];
+
+/// AMQP names are short strings of 255 bytes, and a queue's name is this, a dot and a replica's name.
+const MAX_EXCHANGE_BYTES: usize = 127;
+
+/// What RabbitMQ takes at the very most, whatever its own configuration says.
+const MAX_MESSAGE_BYTES: u64 = 512 << 20;
+
+pub(super) fn read(section: &Section<'_>) -> Option<Broker> {
+    let urls = amqp_url::read(section);
+    let exchange = exchange(section);
+    let max_changes = section.integer("max_changes_per_message", 5000, 1..=1_000_000);
+    let max_message_bytes = section.integer("max_message_bytes", 64 << 20, 1 << 10..=MAX_MESSAGE_BYTES);
+    let queue_type = section.choice("queue_type", &QUEUE_TYPE).unwrap_or(QueueType::Classic);
+    let queue_max_bytes = section.integer("queue_max_bytes", 1 << 30, 1 << 20..=1 << 50);
+    let confirm_window = section.integer("confirm_window", 64, 1..=10_000);
+    section.finish();
+    Some(Broker {
+        urls,
+        exchange,
+        max_changes_per_message: u32::try_from(max_changes).ok()?,
+        max_message_bytes,
+        queue_type,
+        queue_max_bytes,
+        confirm_window: usize::try_from(confirm_window).ok()?,
+    })
+}
+
+fn exchange(section: &Section<'_>) -> String {
+    let Some(text) = section.text("exchange") else { return "replication".to_owned() };
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
+    let fits = (1..=MAX_EXCHANGE_BYTES).contains(&text.value.len()) && text.value.chars().all(is_allowed);
+    if !fits {
+        let why =
+            format!("found {:?}, expected 1 to {MAX_EXCHANGE_BYTES} of A-Z a-z 0-9 _ . : -", text.value);
+        section.document.refuse(&text.key, why);
+    } else if text.value.starts_with("amq.") {
+        let why = format!("found {:?}, but amq. is reserved by the broker; choose another name", text.value);
+        section.document.refuse(&text.key, why);
+    }
+    text.value
+}

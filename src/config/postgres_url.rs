@@ -1,0 +1,140 @@
+//! Connection strings of PostgreSQL: `postgres://…` and `key=value …`.
+
+use std::path::Path;
+
+use tokio_postgres::config::{ChannelBinding, Config, Host, SslMode, SslNegotiation};
+
+use super::{
+    document::{Document, Section},
+    environment::substitute,
+    password,
+};
+use crate::{postgres::Database, secret::Secret};
+
+/// Where libpq looks for a server when no host is named: Debian's directory, else PostgreSQL's own.
+const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
+
+/// Options that libpq has and we have not. Their names are harmless: any other word in an error of
+/// the parser may be a piece of a password that was not quoted.
+const ONLY_LIBPQ: [&str; 17] = [
+    "client_encoding",
+    "fallback_application_name",
+    "gssdelegation",
+    "gssencmode",
+    "gsslib",
+    "krbsrvname",
+    "passfile",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "service",
+    "sslcert",
+    "sslcompression",
+    "sslcrl",
+    "sslkey",
+    "sslpassword",
+    "sslrootcert",
+];
+
+/// Reads `url` and `password_file` of a section. `name` is what errors call the database.
+pub(super) fn read(section: &Section<'_>, name: &str) -> Option<Database> {
+    let url = section.required_text("url", "write postgres://user@host:5432/database");
+    let password = password::read(section);
+    let (document, url) = (section.document, url?);
+    let parsed = substitute(&url.value, document.environment).and_then(|text| parse(&text));
+    let config = parsed.and_then(|config| complete(config, password, document));
+    let config = config.map_err(|why| document.refuse(&url.key, why)).ok()?;
+    Some(Database { name: name.to_owned(), config })
+}
+
+fn parse(text: &Secret) -> Result<Config, String> {
+    let text = text.expose().trim();
+    let is_url = text.starts_with("postgres://") || text.starts_with("postgresql://");
+    if !is_url && !text.contains('=') {
+        return Err("found neither a URL nor key=value pairs, \
+                    expected postgres://user@host:5432/database or host=… dbname=…"
+            .to_owned());
+    }
+    let config: Config = text.parse().map_err(|error| explain(&error))?;
+    no_tls(&config)?;
+    Ok(config)
+}
+
+/// What the parser did not like. Only its words about options are passed on.
+fn explain(error: &tokio_postgres::Error) -> String {
+    let reason = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let quoted = reason.split('`').nth(1).unwrap_or_default();
+    if quoted == "sslmode" {
+        return "found an sslmode that needs TLS, which pgfanout does not have yet, expected disable or prefer".to_owned();
+    }
+    if reason.starts_with("invalid value for option") {
+        return format!(
+            "the value of {quoted} is not valid; mend it, and percent-encode / : ? @ in a URL's password"
+        );
+    }
+    if ONLY_LIBPQ.contains(&quoted) {
+        return format!("the option {quoted} is not supported; leave it out");
+    }
+    "is not a connection string, expected postgres://user@host:5432/database or host=… dbname=…; \
+     percent-encode special characters in a URL, quote values with blanks ('…')"
+        .to_owned()
+}
+
+fn no_tls(config: &Config) -> Result<(), String> {
+    let wish = match (config.get_ssl_mode(), config.get_ssl_negotiation(), config.get_channel_binding()) {
+        (SslMode::Disable | SslMode::Prefer, SslNegotiation::Postgres, ChannelBinding::Require) => {
+            "channel_binding=require"
+        }
+        (SslMode::Disable | SslMode::Prefer, SslNegotiation::Postgres, _) => return Ok(()),
+        (SslMode::Disable | SslMode::Prefer, _, _) => "sslnegotiation=direct",
+        _ => "sslmode=require",
+    };
+    Err(format!("found {wish}, but pgfanout does not have TLS yet; leave it out, and use a trusted network"))
+}
+
+/// Adds what libpq would: the password from elsewhere, the local socket.
+fn complete(mut config: Config, password: Option<Secret>, document: &Document<'_>) -> Result<Config, String> {
+    if password.is_some() && config.get_password().is_some() {
+        return Err("holds a password, and so does password_file; remove one of them".to_owned());
+    }
+    let password = password.or_else(|| (document.environment)("PGPASSWORD").map(Secret::new));
+    if let Some(password) = password.filter(|_| config.get_password().is_none()) {
+        config.password(password.expose());
+    }
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        let [first, last] = SOCKET_DIRECTORIES;
+        config.host_path(if Path::new(first).is_dir() { first } else { last });
+    }
+    let (hosts, ports) =
+        (config.get_hosts().len().max(config.get_hostaddrs().len()), config.get_ports().len());
+    if ports > 1 && ports != hosts {
+        return Err(format!(
+            "names {hosts} hosts and {ports} ports, expected one port, or one for each host"
+        ));
+    }
+    Ok(config)
+}
+
+/// The databases a connection string may lead to, as far as it shows: host, port and database. Names
+/// of this machine are one host.
+pub(super) fn targets(config: &Config) -> Vec<(String, u16, String)> {
+    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    let hosts: Vec<String> = match config.get_hostaddrs() {
+        [] => config.get_hosts().iter().map(host).collect(),
+        addresses => addresses.iter().map(|address| local(&address.to_string())).collect(),
+    };
+    let port = |n| config.get_ports().get(n).or(config.get_ports().first()).copied().unwrap_or(5432);
+    hosts.into_iter().enumerate().map(|(n, host)| (host, port(n), database.to_owned())).collect()
+}
+
+fn host(host: &Host) -> String {
+    match host {
+        Host::Tcp(name) => local(name),
+        Host::Unix(directory) => directory.display().to_string(),
+    }
+}
+
+fn local(name: &str) -> String {
+    let name = name.to_ascii_lowercase();
+    if matches!(name.as_str(), "127.0.0.1" | "::1") { "localhost".to_owned() } else { name }
+}

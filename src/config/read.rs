@@ -1,0 +1,90 @@
+//! From a file to a configuration, or to everything that is wrong with it.
+
+use std::{env, fs, path::Path, time::Duration};
+
+use super::{
+    Config, Copy, Format, Log, Problems, broker,
+    document::{Document, Section},
+    environment::Environment,
+    primary,
+    problem::{Place, Problem},
+    replica,
+};
+use crate::log;
+
+const FORMAT: [(&str, Format); 2] = [("json", Format::Json), ("text", Format::Text)];
+
+pub(super) fn load(file: &Path) -> Result<Config, Problems> {
+    let text = fs::read_to_string(file).map_err(|error| {
+        let place = Place { file: file.to_owned(), line_column: None, key: String::new() };
+        Problem::new(place, format!("cannot be read: {error}"))
+    })?;
+    read(file, &text, &|name| env::var(name).ok())
+}
+
+pub(super) fn read(file: &Path, text: &str, environment: Environment<'_>) -> Result<Config, Problems> {
+    let document = Document::new(file, text, environment);
+    read_document(&document).ok_or_else(|| {
+        let mut problems = document.problems.take();
+        problems.sort_by_key(Problem::order);
+        Problems(problems)
+    })
+}
+
+/// None when there are problems.
+pub(super) fn read_document(document: &Document<'_>) -> Option<Config> {
+    let parsed = document.parse()?;
+    let root = document.root(parsed.get_ref());
+    let primary = primary::read(&root.section("primary"));
+    let broker = root.optional_section("broker").map(|section| broker::read(&section));
+    let replicas = root.sections("replica");
+    if broker.is_none() && replicas.is_empty() {
+        document.refuse("replica", "is missing; add a section [[replica]] with its url, or a [broker]");
+    }
+    let replicas = replica::read(&replicas, primary.as_ref());
+    let tables = primary::read_tables(&root.sections("table"));
+    let copy = copy(&root.section("copy"));
+    let shutdown_grace = shutdown_grace(&root.section("process"));
+    let log = log(&root.section("log"));
+    root.finish();
+    if !document.problems.borrow().is_empty() {
+        return None;
+    }
+    Some(Config {
+        primary: primary?,
+        broker: broker.flatten(),
+        replicas,
+        tables,
+        copy: copy?,
+        shutdown_grace,
+        log,
+        warnings: document.warnings.take(),
+        file: document.file.to_owned(),
+        places: document.places.take(),
+    })
+}
+
+fn copy(section: &Section<'_>) -> Option<Copy> {
+    let workers = section.integer("workers", 2, 1..=64);
+    let chunk_bytes = section.integer("chunk_bytes", 8 << 20, 64 << 10..=1 << 30);
+    section.finish();
+    Some(Copy { workers: usize::try_from(workers).ok()?, chunk_bytes })
+}
+
+fn shutdown_grace(section: &Section<'_>) -> Duration {
+    let seconds = section.integer("shutdown_grace_seconds", 20, 0..=86_400);
+    section.finish();
+    Duration::from_secs(seconds)
+}
+
+fn log(section: &Section<'_>) -> Log {
+    let format = section.choice("format", &FORMAT);
+    let level = section.text("level");
+    section.finish();
+    if let Some(level) = &level
+        && let Err(why) = log::parse_level(&level.value)
+    {
+        section.document.refuse(&level.key, why);
+    }
+    Log { format, level: level.map_or_else(|| "info".to_owned(), |text| text.value) }
+}

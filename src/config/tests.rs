@@ -1,0 +1,1 @@
+//! What a configuration file becomes, and what is said when it is wrong.
