@@ -15,6 +15,7 @@ SET standard_conforming_strings = on;
 SET quote_all_identifiers = off;
 SET row_security = off;
 SET jit = off;
+SET synchronous_commit = on;
 SET statement_timeout = 0;
 SET idle_in_transaction_session_timeout = 0;
 SET default_transaction_isolation = 'read committed';

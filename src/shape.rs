@@ -3,15 +3,12 @@
 use std::{borrow::Cow, fmt::Write as _};
 
 use bytes::BytesMut;
-use tokio_postgres::{
-    Client,
-    types::{Format, IsNull, ToSql, Type},
-};
+use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
 use crate::{
     change::{Column, Kind, Writer},
     error::{Error, Result},
-    postgres::quote_identifier,
+    postgres::{Session, quote_identifier},
 };
 
 /// A table's columns and key, on the primary or on a replica.
@@ -46,22 +43,20 @@ pub struct KeyColumn {
 pub type Key = Vec<Option<Cow<'static, str>>>;
 
 impl Shape {
-    /// Reads the shape of the table `oid` from the catalogs. `database` is named in errors.
+    /// Reads the shape of the table `oid` from the catalogs.
     ///
     /// # Errors
     /// When the link breaks, or the table has no column or no unique index for the key any more.
     pub async fn read(
-        client: &Client,
-        database: &str,
+        session: &Session,
         (schema, table): (&str, &str),
         oid: u32,
         columns: &[String],
         key: &[String],
     ) -> Result<Self> {
-        let rows = client
-            .query(include_str!("../sql/shape.sql"), &[&oid, &columns, &key])
-            .await
-            .map_err(Error::postgres(database, "reading a table's columns"))?;
+        let statement = include_str!("../sql/shape.sql");
+        let rows = session.query("reading a table's columns", statement, &[&oid, &columns, &key]).await?;
+        let database = session.database();
         let mut shape =
             Self { schema: schema.to_owned(), table: table.to_owned(), columns: Vec::new(), key: Vec::new() };
         let mut key_columns = Vec::new();
@@ -76,13 +71,17 @@ impl Shape {
             let equals: Option<String> = row.get("equals");
             if let (Some(place), Some(equals)) = (place, equals) {
                 let (comparable, respellable) = (row.get("comparable"), row.get("respellable"));
-                key_columns.push((place, KeyColumn { at, type_name: row.get("type_name"), equals, comparable, respellable }));
+                key_columns.push((
+                    place,
+                    KeyColumn { at, type_name: row.get("type_name"), equals, comparable, respellable },
+                ));
             }
         }
         key_columns.sort_by_key(|(place, _)| *place);
         shape.key = key_columns.into_iter().map(|(_, column)| column).collect();
         if shape.columns.len() != columns.len() {
-            let missing = columns.iter().find(|name| !shape.columns.iter().any(|column| column.name == **name));
+            let missing =
+                columns.iter().find(|name| !shape.columns.iter().any(|column| column.name == **name));
             return Err(Error::Unfit(format!(
                 "{database}: table {} has no column {}; add it as it is on the primary",
                 shape.quoted(),
@@ -146,7 +145,12 @@ impl Shape {
     /// `DELETE`s the rows with the keys in the arrays.
     #[must_use]
     pub fn delete_by_keys(&self) -> String {
-        format!("DELETE FROM {} t USING {} WHERE {}", self.quoted(), self.unnest("", "k", ""), self.matches("k"))
+        format!(
+            "DELETE FROM {} t USING {} WHERE {}",
+            self.quoted(),
+            self.unnest("", "k", ""),
+            self.matches("k")
+        )
     }
 
     /// `ROW(…)::text` of the columns, of a table called `t`.
@@ -186,7 +190,8 @@ impl Shape {
 
     /// The arrays of key values as a table `name (k1, k2, …)`.
     fn unnest(&self, ordinality: &str, name: &str, number: &str) -> String {
-        let arrays = list(self.key.iter().enumerate().map(|(n, key)| format!("${}::{}[]", n + 1, key.type_name)));
+        let arrays =
+            list(self.key.iter().enumerate().map(|(n, key)| format!("${}::{}[]", n + 1, key.type_name)));
         let mut names = list((1..=self.key.len()).map(|n| format!("k{n}")));
         if !number.is_empty() {
             let _ = write!(names, ", {number}");
@@ -297,7 +302,8 @@ mod tests {
 
     #[test]
     fn keys_become_arrays_whose_elements_are_quoted() {
-        let keys: [Key; 2] = [vec![Some("1".into()), Some("a\"\\".into())], vec![Some("2".into()), Some("".into())]];
+        let keys: [Key; 2] =
+            [vec![Some("1".into()), Some("a\"\\".into())], vec![Some("2".into()), Some("".into())]];
         let arrays: Vec<_> = key_arrays(2, keys.iter()).into_iter().map(|text| text.0).collect();
         assert_eq!(arrays, ["{\"1\",\"2\"}", "{\"a\\\"\\\\\",\"\"}"]);
     }

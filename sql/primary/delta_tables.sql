@@ -1,13 +1,13 @@
 -- The tables of a delta. Runs in the transaction whose snapshot is the delta's end.
 -- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter, NULL for all.
 -- Returns at least one row: the end; then for each changed table its id (NULL where nothing changed),
--- the number of its definition and whether it was truncated.
+-- the number of its definition, whether it was truncated, and how many entries the log has.
 -- Reads: pgfanout.changelog as look.sql does.
-SELECT pg_current_snapshot()::text AS until, c.table_id, c.definition, c.truncated
+SELECT pg_current_snapshot()::text AS until, c.table_id, c.definition, c.truncated, c.entries
 FROM
     (SELECT 1) AS always
     LEFT JOIN (
-        SELECT e.table_id, t.definition, bool_or(e.operation = 'T') AS truncated
+        SELECT e.table_id, t.definition, bool_or(e.operation = 'T') AS truncated, count(*) AS entries
         FROM
             (
                 SELECT table_id, operation

@@ -1,23 +1,24 @@
 //! Reading a delta: what changed between two snapshots, each row as it stands at the later one.
 
-use std::{collections::HashMap, rc::Rc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    pin::Pin,
+    rc::Rc,
+};
 
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
-use tokio_postgres::{Client, IsolationLevel, Portal, Row, Statement, Transaction, types::ToSql};
+use futures_util::StreamExt as _;
+use tokio_postgres::{Row, RowStream};
 
 use crate::{
     error::{Error, Result},
-    postgres::{ANSWER_LIMIT, Database, within},
+    postgres::{Database, Session, WORK_LIMIT},
     record,
     shape::{Key, Shape, key_arrays},
     snapshot::Snapshot,
 };
 
 /// Keys fetched at once. With old rows of at most 16 KiB each it bounds the memory of a delta.
-pub const KEYS_AT_ONCE: i32 = 4000;
-
-/// How long a row may take to come: PostgreSQL may have to sort a large delta before the first.
-const READ_LIMIT: Duration = Duration::from_secs(600);
+pub const KEYS_AT_ONCE: i64 = 4000;
 
 /// The reader forbids every plan but index scans and nested loops: a delta joins few keys with large
 /// tables, and a plan made while a table was small must not stay. A lock that is not to be had at once is
@@ -47,17 +48,17 @@ pub struct Look {
 ///
 /// # Errors
 /// When the link breaks or does not answer.
-pub async fn look(client: &Client, since: &Since) -> Result<Look> {
-    let query = client.query_one(include_str!("../../sql/primary/look.sql"), &[&text(&since.from), &since.tables]);
-    let doing = "looking for changes";
-    let row = within(READ_LIMIT, doing, async { query.await.map_err(primary(doing)) }).await?;
+pub async fn look(primary: &Session, since: &Since) -> Result<Look> {
+    let statement = include_str!("../../sql/primary/look.sql");
+    let from = since.from.to_string();
+    let row = primary.query_one("looking for changes", statement, &[&from, &since.tables]).await?;
     Ok(Look { now: snapshot(row.get("now"))?, tables: row.get("tables") })
 }
 
 /// A connection to the primary that reads deltas, with the shapes of the tables it met.
 #[derive(Debug)]
 pub struct Reader {
-    client: Client,
+    primary: Session,
     /// By table: the number of the definition, and what follows from it.
     tables: HashMap<i32, Rc<Table>>,
 }
@@ -71,7 +72,7 @@ pub struct Table {
     pub shape: Shape,
     definition: i64,
     key_is_row: bool,
-    select: Statement,
+    select: String,
 }
 
 /// The keys of one table that changed, a part of the delta.
@@ -110,15 +111,15 @@ impl Reader {
     /// # Errors
     /// When the primary cannot be reached.
     pub async fn connect(primary: &Database, application: &str) -> Result<Self> {
-        let client = primary.connect(application).await?;
-        client.batch_execute(SETTINGS).await.map_err(Error::postgres("primary", "setting up the reader"))?;
-        Ok(Self { client, tables: HashMap::new() })
+        let primary = primary.connect(application, WORK_LIMIT).await?;
+        primary.run("setting up the reader", SETTINGS).await?;
+        Ok(Self { primary, tables: HashMap::new() })
     }
 
     /// The connection, for statements between deltas.
     #[must_use]
-    pub const fn client(&self) -> &Client {
-        &self.client
+    pub const fn session(&self) -> &Session {
+        &self.primary
     }
 
     /// Begins a delta over the tables that changed, from several earlier snapshots at once; its end is
@@ -132,22 +133,16 @@ impl Reader {
         for &id in changed {
             known.extend(self.table(id).await?);
         }
-        let begin = self.client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-        let transaction = within(ANSWER_LIMIT, "beginning a delta", async {
-            begin.start().await.map_err(primary("beginning a delta"))
-        })
-        .await?;
+        // What an earlier delta left open, because it failed, ends here.
+        let mut begin = "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY".to_owned();
         // Before the first query: TRUNCATE and rewrites are not MVCC-safe, without the lock a table
         // that is being emptied would look empty at a snapshot at which it is not.
         if !known.is_empty() {
             let names: Vec<_> = known.iter().map(|table| table.shape.quoted()).collect();
-            let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
-            within(ANSWER_LIMIT, "locking tables", async {
-                transaction.batch_execute(&lock).await.map_err(primary("locking tables"))
-            })
-            .await?;
+            begin += &format!("; LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
         }
-        let mut delta = Delta { transaction, to: None, starts: Vec::new() };
+        self.primary.run("beginning a delta", &begin).await?;
+        let mut delta = Delta { primary: &self.primary, to: None, starts: Vec::new() };
         for since in starts {
             if !delta.add(since, &known).await? {
                 return Ok(None);
@@ -156,22 +151,19 @@ impl Reader {
         Ok(Some(delta))
     }
 
-    /// The table by its number, prepared; `None` if it is not captured any more.
+    /// The table by its number; `None` if it is not captured any more.
     async fn table(&mut self, id: i32) -> Result<Option<Rc<Table>>> {
-        let row = self
-            .client
-            .query_opt(include_str!("../../sql/primary/captured_table.sql"), &[&id])
-            .await
-            .map_err(primary("reading a table's registration"))?;
-        let Some(row) = row else { return Ok(None) };
+        let statement = include_str!("../../sql/primary/captured_table.sql");
+        let rows = self.primary.query("reading a table's registration", statement, &[&id]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
         let definition: i64 = row.get("definition");
         if let Some(table) = self.tables.get(&id).filter(|table| table.definition == definition) {
             return Ok(Some(Rc::clone(table)));
         }
         let (columns, key): (Vec<String>, Vec<String>) = (row.get("columns"), row.get("key_columns"));
         let name = (row.get("schema_name"), row.get("table_name"));
-        let shape = Shape::read(&self.client, "primary", name, row.get("relation"), &columns, &key).await?;
-        let select = self.client.prepare(&shape.select_by_keys()).await.map_err(primary("preparing to read a table"))?;
+        let shape = Shape::read(&self.primary, name, row.get("relation"), &columns, &key).await?;
+        let select = shape.select_by_keys();
         let table = Rc::new(Table { id, shape, definition, key_is_row: row.get("key_is_row"), select });
         self.tables.insert(id, Rc::clone(&table));
         Ok(Some(table))
@@ -181,7 +173,7 @@ impl Reader {
 /// What changed up to one snapshot, open for reading as long as it lives.
 #[derive(Debug)]
 pub struct Delta<'a> {
-    transaction: Transaction<'a>,
+    primary: &'a Session,
     to: Option<Snapshot>,
     starts: Vec<Start>,
 }
@@ -191,20 +183,22 @@ pub struct Delta<'a> {
 struct Start {
     since: Since,
     tables: Vec<(Rc<Table>, bool)>,
+    /// How many changes were logged; there may be fewer keys.
+    entries: i64,
 }
 
 /// How far the keys of a delta were read.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Cursor {
     start: usize,
-    portal: Option<Portal>,
+    opened: bool,
 }
 
 impl Delta<'_> {
     /// The later snapshot.
     ///
     /// # Errors
-    /// Never for a delta that [`Reader::cut`] gave.
+    /// For a delta without any start.
     pub fn to(&self) -> Result<&Snapshot> {
         self.to.as_ref().ok_or_else(|| Error::Unfit("a delta without a start".to_owned()))
     }
@@ -215,6 +209,12 @@ impl Delta<'_> {
         self.starts.iter().all(|start| start.tables.is_empty())
     }
 
+    /// Whether all its keys come at once.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        self.starts.iter().map(|start| start.entries).sum::<i64>() <= KEYS_AT_ONCE
+    }
+
     /// The tables that were truncated on the way.
     pub fn truncated(&self) -> impl Iterator<Item = &Rc<Table>> {
         let tables = self.starts.iter().flat_map(|start| &start.tables);
@@ -223,24 +223,23 @@ impl Delta<'_> {
 
     /// Finds the tables that changed since the start; false if one of them is not among the known.
     async fn add(&mut self, since: Since, known: &[Rc<Table>]) -> Result<bool> {
-        let doing = "reading which tables changed";
         let statement = include_str!("../../sql/primary/delta_tables.sql");
-        let rows = within(READ_LIMIT, doing, async {
-            let query = self.transaction.query(statement, &[&text(&since.from), &since.tables]);
-            query.await.map_err(primary(doing))
-        })
-        .await?;
-        let mut tables = Vec::new();
+        let from = since.from.to_string();
+        let doing = "reading which tables changed";
+        let rows = self.primary.query(doing, statement, &[&from, &since.tables]).await?;
+        let (mut tables, mut entries) = (Vec::new(), 0);
         for row in &rows {
             self.to = Some(snapshot(row.get("until"))?);
             let Some(id) = row.get::<_, Option<i32>>("table_id") else { continue };
             let definition: i64 = row.get("definition");
-            let Some(table) = known.iter().find(|table| table.id == id && table.definition == definition) else {
+            let Some(table) = known.iter().find(|table| table.id == id && table.definition == definition)
+            else {
                 return Ok(false);
             };
             tables.push((Rc::clone(table), row.get("truncated")));
+            entries += row.get::<_, i64>("entries");
         }
-        self.starts.push(Start { since, tables });
+        self.starts.push(Start { since, tables, entries });
         Ok(true)
     }
 
@@ -250,63 +249,54 @@ impl Delta<'_> {
     /// When the link breaks, or a key is not what capture writes.
     pub async fn next(&self, cursor: &mut Cursor) -> Result<Option<Vec<Group>>> {
         while let Some(start) = self.starts.get(cursor.start) {
-            if !start.tables.is_empty() {
-                let groups = self.fetch(start, &mut cursor.portal).await?;
-                if !groups.is_empty() {
-                    return Ok(Some(groups));
+            let groups = match start.entries {
+                0 => Vec::new(),
+                1..=KEYS_AT_ONCE if cursor.opened => Vec::new(),
+                1..=KEYS_AT_ONCE => groups(start, &self.keys(start, "").await?)?,
+                _ => {
+                    if !cursor.opened {
+                        self.keys(start, "DECLARE changed_keys NO SCROLL CURSOR FOR ").await?;
+                    }
+                    groups(start, &self.fetch().await?)?
                 }
+            };
+            cursor.opened = true;
+            if !groups.is_empty() {
+                return Ok(Some(groups));
             }
-            *cursor = Cursor { start: cursor.start + 1, portal: None };
+            if start.entries > KEYS_AT_ONCE {
+                self.primary.run("reading the changed keys", "CLOSE changed_keys").await?;
+            }
+            *cursor = Cursor { start: cursor.start + 1, opened: false };
         }
         Ok(None)
     }
 
-    async fn fetch(&self, start: &Start, portal: &mut Option<Portal>) -> Result<Vec<Group>> {
-        let doing = "reading the changed keys";
-        let rows = within(READ_LIMIT, doing, async {
-            let portal = match portal {
-                Some(portal) => portal,
-                None => {
-                    let ids: Vec<i32> = start.tables.iter().map(|(table, _)| table.id).collect();
-                    let statement = include_str!("../../sql/primary/delta_keys.sql");
-                    let bound = self.transaction.bind(statement, &[&text(&start.since.from), &ids]).await;
-                    portal.insert(bound.map_err(primary(doing))?)
-                }
-            };
-            self.transaction.query_portal(portal, KEYS_AT_ONCE).await.map_err(primary(doing))
-        })
-        .await?;
-        let mut groups: Vec<Group> = Vec::new();
-        for row in &rows {
-            let id: i32 = row.get("table_id");
-            if groups.last().is_none_or(|group| group.table.id != id) {
-                let found = start.tables.iter().find(|(table, _)| table.id == id);
-                let Some((table, truncated)) = found else { continue };
-                groups.push(Group { table: Rc::clone(table), truncated: *truncated, keys: Vec::new() });
-            }
-            if let Some(group) = groups.last_mut() {
-                group.keys.push(changed_key(&group.table, row)?);
-            }
-        }
-        Ok(groups)
+    /// Runs the query of the keys, or declares a cursor for it.
+    async fn keys(&self, start: &Start, declare: &str) -> Result<Vec<Row>> {
+        let statement = format!("{declare}{}", include_str!("../../sql/primary/delta_keys.sql"));
+        let ids: Vec<i32> = start.tables.iter().map(|(table, _)| table.id).collect();
+        let from = start.since.from.to_string();
+        self.primary.query("reading the changed keys", &statement, &[&from, &ids]).await
     }
 
-    /// The rows that are there at the delta's end, as (place in the group's keys, row), in no order.
+    async fn fetch(&self) -> Result<Vec<Row>> {
+        let fetch = format!("FETCH {KEYS_AT_ONCE} FROM changed_keys");
+        // Not prepared: the plan of a FETCH would outlive the cursor that it names.
+        let fetched = self.primary.client().query(&fetch, &[]);
+        self.primary.limited("reading the changed keys", fetched).await
+    }
+
+    /// The rows of the group's keys that are there at the delta's end, in no order.
     ///
     /// # Errors
     /// When the link breaks.
-    pub async fn rows(&self, group: &Group) -> Result<impl Stream<Item = Result<Present>> + use<>> {
+    pub async fn rows(&self, group: &Group) -> Result<Rows<'_>> {
         let table = &group.table;
         let arrays = key_arrays(table.shape.key.len(), group.keys.iter().map(|changed| &changed.key));
-        let parameters = arrays.iter().map(|array| array as &(dyn ToSql + Sync));
-        let doing = "reading the changed rows";
-        let rows = within(READ_LIMIT, doing, async {
-            self.transaction.query_raw(&table.select, parameters).await.map_err(primary(doing))
-        })
-        .await?;
-        let mut met = Met::new(table.shape.is_respellable());
-        let rows = rows.map_err(primary_named).map_ok(move |row| met.present(row));
-        Ok(rows.map(|row| row))
+        let stream = self.primary.stream("reading the changed rows", &table.select, &arrays).await?;
+        let met = table.shape.is_respellable().then(HashSet::new);
+        Ok(Rows { primary: self.primary, stream: Box::pin(stream), met })
     }
 
     /// Ends the delta.
@@ -314,8 +304,31 @@ impl Delta<'_> {
     /// # Errors
     /// When the link breaks: what was read is right all the same.
     pub async fn end(self) -> Result<()> {
-        let doing = "ending a delta";
-        within(ANSWER_LIMIT, doing, async { self.transaction.commit().await.map_err(primary(doing)) }).await
+        self.primary.run("ending a delta", "COMMIT").await
+    }
+}
+
+/// Rows as they come.
+pub struct Rows<'a> {
+    primary: &'a Session,
+    stream: Pin<Box<RowStream>>,
+    /// Where the rows lie that came, if one may come twice.
+    met: Option<HashSet<String>>,
+}
+
+impl Rows<'_> {
+    /// The next row; `None` at the end.
+    ///
+    /// # Errors
+    /// When the link breaks.
+    pub async fn next(&mut self) -> Result<Option<Present>> {
+        let next = async { self.stream.next().await.transpose() };
+        let Some(row) = self.primary.limited("reading the changed rows", next).await? else {
+            return Ok(None);
+        };
+        let number: i64 = row.get(0);
+        let again = self.met.as_mut().is_some_and(|places| !places.insert(row.get(1)));
+        Ok(Some(Present { at: usize::try_from(number - 1).unwrap_or(usize::MAX), again, row }))
     }
 }
 
@@ -337,25 +350,27 @@ impl Present {
     }
 }
 
-/// Where the rows that were met lie, if a row may be met twice.
-struct Met(Option<std::collections::HashSet<String>>);
-
-impl Met {
-    fn new(respellable: bool) -> Self {
-        Self(respellable.then(Default::default))
+fn groups(start: &Start, rows: &[Row]) -> Result<Vec<Group>> {
+    let mut groups: Vec<Group> = Vec::new();
+    for row in rows {
+        let id: i32 = row.get("table_id");
+        if groups.last().is_none_or(|group| group.table.id != id) {
+            let found = start.tables.iter().find(|(table, _)| table.id == id);
+            let Some((table, truncated)) = found else { continue };
+            groups.push(Group { table: Rc::clone(table), truncated: *truncated, keys: Vec::new() });
+        }
+        if let Some(group) = groups.last_mut() {
+            group.keys.push(changed_key(&group.table, row)?);
+        }
     }
-
-    fn present(&mut self, row: Row) -> Present {
-        let number: i64 = row.get(0);
-        let again = self.0.as_mut().is_some_and(|places| !places.insert(row.get(1)));
-        Present { at: usize::try_from(number - 1).unwrap_or(usize::MAX), again, row }
-    }
+    Ok(groups)
 }
 
 fn changed_key(table: &Table, row: &Row) -> Result<ChangedKey> {
     let text: &str = row.get("key");
     let key: Key = if table.key_is_row {
-        let malformed = |_| Error::Unfit(format!("primary: a logged key of {} is malformed", table.shape.quoted()));
+        let malformed =
+            |_| Error::Unfit(format!("primary: a logged key of {} is malformed", table.shape.quoted()));
         let fields = record::fields(text).map_err(malformed)?;
         fields.into_iter().map(|field| field.map(|value| value.into_owned().into())).collect()
     } else {
@@ -370,22 +385,10 @@ fn changed_key(table: &Table, row: &Row) -> Result<ChangedKey> {
     Ok(ChangedKey { key, net: row.get("net"), old: row.get("old") })
 }
 
-fn text(snapshot: &Snapshot) -> String {
-    snapshot.to_string()
-}
-
 /// Reads a snapshot that the primary printed.
 ///
 /// # Errors
 /// When it is none.
 pub fn snapshot(text: &str) -> Result<Snapshot> {
     text.parse().map_err(|error| Error::Unfit(format!("primary: {text:?}: {error}")))
-}
-
-fn primary(doing: &str) -> impl FnOnce(tokio_postgres::Error) -> Error {
-    Error::postgres("primary", doing)
-}
-
-fn primary_named(error: tokio_postgres::Error) -> Error {
-    primary("reading the changed rows")(error)
 }

@@ -1,0 +1,7 @@
+-- Records that a batch is cut, before anybody sees it.
+-- Parameters: $1 text: the replica that catches up, NULL for a batch to all; $2, $3 pg_snapshot as text:
+-- the delta's start and end.
+-- Returns its number and token. Writes pgfanout.batch; its commit must be synchronous.
+INSERT INTO pgfanout.batch (replica, from_snapshot, to_snapshot)
+VALUES ($1, $2::text::pg_snapshot, $3::text::pg_snapshot)
+RETURNING number, token::text

@@ -1,0 +1,31 @@
+//! A delta under way: its name, its two snapshots, and the parts it travels in.
+
+use crate::snapshot::Snapshot;
+
+/// A delta that was given a name on the primary before anybody saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Which installation on the primary cut it.
+    pub epoch: String,
+    /// Its number there, ascending.
+    pub number: i64,
+    /// Its random token: after a restore numbers come round again, tokens do not.
+    pub token: String,
+    /// Where the delta starts.
+    pub from: Snapshot,
+    /// Where it ends.
+    pub to: Snapshot,
+}
+
+/// A piece of a batch small enough for a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The batch it belongs to.
+    pub batch: Batch,
+    /// Its place in the batch, from 0.
+    pub number: u32,
+    /// Whether the batch ends with it.
+    pub last: bool,
+    /// Changes, one a line of JSON.
+    pub body: Vec<u8>,
+}

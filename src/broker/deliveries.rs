@@ -1,0 +1,100 @@
+//! A consumer's connection: deliveries as they come, acknowledged when applied.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use lapin::{
+    Channel, Connection, Consumer,
+    message::Delivery,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions},
+    types::FieldTable,
+};
+
+use super::{channel, connect, declare, queue_name};
+use crate::{
+    config,
+    error::{Error, Result},
+    postgres::{ANSWER_LIMIT, within},
+};
+
+/// How many messages may wait here unacknowledged: at about 1 MiB each it bounds memory, and it is more
+/// than one transaction on the replica takes.
+const PREFETCH: u16 = 16;
+
+/// An acknowledgement hangs for ever on some broken links; the message comes again then.
+const ACK_LIMIT: Duration = Duration::from_secs(10);
+
+/// A connection that consumes one replica's queue.
+pub struct Deliveries {
+    /// Kept, since dropping it would close it.
+    _connection: Connection,
+    channel: Channel,
+}
+
+impl Deliveries {
+    /// Connects, declares the replica's queue, and begins to consume it.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached or refuses.
+    pub async fn connect(broker: &config::Broker, replica: &str) -> Result<(Self, Consumer)> {
+        let name = format!("pgfanout consumer {replica}");
+        let connection = connect(broker, &name).await?;
+        let channel = channel(&connection).await?;
+        declare(&channel, broker, &[replica.to_owned()]).await?;
+        let queue = queue_name(&broker.exchange, replica);
+        let consuming = async {
+            let qos = channel.basic_qos(PREFETCH, BasicQosOptions::default());
+            qos.await.map_err(Error::broker("setting the prefetch"))?;
+            channel
+                .basic_consume(
+                    queue.as_str().into(),
+                    name.as_str().into(),
+                    BasicConsumeOptions::default(),
+                    FieldTable::default(),
+                )
+                .await
+                .map_err(Error::broker(&format!("consuming {queue}")))
+        };
+        let consumer = within(ANSWER_LIMIT, "broker: consuming", consuming).await?;
+        Ok((Self { _connection: connection, channel }, consumer))
+    }
+
+    /// Acknowledges the delivery and all before it.
+    ///
+    /// # Errors
+    /// When the link broke: the messages come again.
+    pub async fn acknowledge(&self, tag: u64) -> Result<()> {
+        let doing = "acknowledging";
+        within(ACK_LIMIT, "broker: acknowledging", async {
+            let options = BasicAckOptions { multiple: true };
+            self.channel.basic_ack(tag, options).await.map_err(Error::broker(doing))
+        })
+        .await
+    }
+
+    /// Sends one delivery to the queue for what is rejected.
+    ///
+    /// # Errors
+    /// When the link broke: the message comes again.
+    pub async fn reject(&self, tag: u64) -> Result<()> {
+        let doing = "rejecting a message";
+        within(ACK_LIMIT, "broker: rejecting a message", async {
+            let options = BasicRejectOptions { requeue: false };
+            self.channel.basic_reject(tag, options).await.map_err(Error::broker(doing))
+        })
+        .await
+    }
+}
+
+/// The next deliveries that are there, at least one, in the queue's order; an error when the link broke
+/// or the queue is gone.
+///
+/// # Errors
+/// When there will be no more.
+pub async fn next(consumer: &mut Consumer, most: usize) -> Result<Vec<Delivery>> {
+    let chunk = consumer.ready_chunks(most).next().await.unwrap_or_default();
+    if chunk.is_empty() {
+        return Err(Error::Disconnected("broker: the queue is gone, or consuming was cancelled".to_owned()));
+    }
+    chunk.into_iter().collect::<Result<_, _>>().map_err(Error::broker("consuming"))
+}

@@ -1,0 +1,127 @@
+//! How a part of a batch travels in a message: its body as it is, all else in headers.
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+
+use crate::{
+    batch::{Batch, Part},
+    snapshot::Snapshot,
+};
+
+/// The version of the message's form.
+const FORMAT: i64 = 1;
+
+/// A message on the queue that is no part of a batch.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a message with missing or malformed header {0}")]
+pub struct MalformedPart(&'static str);
+
+/// The properties of the part's message.
+pub(super) fn properties(part: &Part, timestamp: u64) -> BasicProperties {
+    let batch = &part.batch;
+    let id = format!("{}.{}.{}", batch.epoch, batch.number, part.number);
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let mut headers = FieldTable::default();
+    headers.insert("pgfanout-format".into(), AMQPValue::LongLongInt(FORMAT));
+    headers.insert("pgfanout-epoch".into(), text(&batch.epoch));
+    headers.insert("pgfanout-batch".into(), AMQPValue::LongLongInt(batch.number));
+    headers.insert("pgfanout-token".into(), text(&batch.token));
+    headers.insert("pgfanout-from".into(), text(&batch.from.to_string()));
+    headers.insert("pgfanout-to".into(), text(&batch.to.to_string()));
+    headers.insert("pgfanout-part".into(), AMQPValue::LongLongInt(part.number.into()));
+    headers.insert("pgfanout-last".into(), AMQPValue::Boolean(part.last));
+    BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_content_type("application/x-ndjson".into())
+        .with_message_id(id.as_str().into())
+        .with_timestamp(timestamp)
+        .with_headers(headers)
+}
+
+/// The part that a message is.
+///
+/// # Errors
+/// When it is none.
+pub fn part(properties: &BasicProperties, body: Vec<u8>) -> Result<Part, MalformedPart> {
+    let empty = FieldTable::default();
+    let headers = properties.headers().as_ref().unwrap_or(&empty);
+    if number(headers, "pgfanout-format")? != FORMAT {
+        return Err(MalformedPart("pgfanout-format"));
+    }
+    let batch = Batch {
+        epoch: text(headers, "pgfanout-epoch")?.to_owned(),
+        number: number(headers, "pgfanout-batch")?,
+        token: text(headers, "pgfanout-token")?.to_owned(),
+        from: snapshot(headers, "pgfanout-from")?,
+        to: snapshot(headers, "pgfanout-to")?,
+    };
+    if !batch.from.is_subset_of(&batch.to) {
+        return Err(MalformedPart("pgfanout-from"));
+    }
+    let place = number(headers, "pgfanout-part")?;
+    let number = u32::try_from(place).map_err(|_| MalformedPart("pgfanout-part"))?;
+    let Some(AMQPValue::Boolean(last)) = headers.inner().get("pgfanout-last") else {
+        return Err(MalformedPart("pgfanout-last"));
+    };
+    Ok(Part { batch, number, last: *last, body })
+}
+
+fn number(headers: &FieldTable, name: &'static str) -> Result<i64, MalformedPart> {
+    match headers.inner().get(name) {
+        Some(AMQPValue::LongLongInt(number)) => Ok(*number),
+        _ => Err(MalformedPart(name)),
+    }
+}
+
+fn text<'a>(headers: &'a FieldTable, name: &'static str) -> Result<&'a str, MalformedPart> {
+    match headers.inner().get(name) {
+        Some(AMQPValue::LongString(text)) => {
+            std::str::from_utf8(text.as_bytes()).map_err(|_| MalformedPart(name))
+        }
+        _ => Err(MalformedPart(name)),
+    }
+}
+
+fn snapshot(headers: &FieldTable, name: &'static str) -> Result<Snapshot, MalformedPart> {
+    text(headers, name)?.parse().map_err(|_| MalformedPart(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Part {
+        let batch = Batch {
+            epoch: "e".into(),
+            number: 7,
+            token: "t".into(),
+            from: "10:12:11".parse().expect("a snapshot"),
+            to: "20:20:".parse().expect("a snapshot"),
+        };
+        Part { batch, number: 3, last: true, body: b"{}\n".to_vec() }
+    }
+
+    #[test]
+    fn a_part_comes_back_from_its_message() {
+        let example = example();
+        let properties = properties(&example, 0);
+        assert_eq!(*properties.delivery_mode(), Some(2), "persistent");
+        assert_eq!(part(&properties, b"{}\n".to_vec()), Ok(example));
+    }
+
+    #[test]
+    fn a_message_without_its_headers_is_refused_by_name() {
+        assert_eq!(part(&BasicProperties::default(), Vec::new()), Err(MalformedPart("pgfanout-format")));
+        let whole = properties(&example(), 0);
+        let headers = whole.headers().clone().expect("headers");
+        for name in headers.inner().keys() {
+            let mut fewer = headers.inner().clone();
+            fewer.remove(name.as_str());
+            let properties = BasicProperties::default().with_headers(fewer.into());
+            let error = part(&properties, Vec::new()).expect_err("refused");
+            assert_eq!(error.0, name.as_str());
+        }
+    }
+}

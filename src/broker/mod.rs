@@ -1,0 +1,118 @@
+//! The broker: what pgfanout declares there, and its connections.
+//!
+//! Publishing and consuming have a connection each: a broker short of memory or disk stops reading from
+//! whole connections. None of them recovers by itself; the actors do that, one way for all failures.
+
+mod deliveries;
+mod headers;
+mod publishing;
+
+pub use deliveries::{Deliveries, next};
+pub use headers::{MalformedPart, part};
+pub use publishing::Publishing;
+
+use lapin::{
+    Channel, Connection, ConnectionProperties, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+use crate::{
+    config,
+    error::{Error, Result},
+    postgres::{ANSWER_LIMIT, within},
+};
+
+/// How long a silent link to the broker may stay unnoticed is twice this many seconds.
+const HEARTBEAT_SECONDS: u16 = 10;
+
+/// How much `EXCHANGE.rejected` keeps: enough to look into, never a burden.
+const REJECTED_MAX_BYTES: i64 = 16 << 20;
+
+/// A replica's queue.
+#[must_use]
+pub fn queue_name(exchange: &str, replica: &str) -> String {
+    format!("{exchange}.{replica}")
+}
+
+/// Connects to the first node that answers. `name` is shown in the broker's list of connections.
+///
+/// # Errors
+/// That of the last node, when none answers.
+pub async fn connect(broker: &config::Broker, name: &str) -> Result<Connection> {
+    let mut failure = Error::Disconnected("broker: no address".to_owned());
+    for url in &broker.urls {
+        let mut uri = url.uri();
+        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let doing = format!("connecting to {url}");
+        let connecting =
+            async { Connection::connect_uri(uri, properties).await.map_err(Error::broker(&doing)) };
+        match within(ANSWER_LIMIT, &format!("broker: {doing}"), connecting).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+async fn channel(connection: &Connection) -> Result<Channel> {
+    let opening = async { connection.create_channel().await.map_err(Error::broker("opening a channel")) };
+    within(ANSWER_LIMIT, "broker: opening a channel", opening).await
+}
+
+/// Declares the exchange, the queue for what is rejected, and the replica's queue bound to the exchange.
+async fn declare(channel: &Channel, broker: &config::Broker, replicas: &[String]) -> Result<()> {
+    let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let declaring = async {
+        let exchange = broker.exchange.as_str();
+        channel
+            .exchange_declare(exchange.into(), ExchangeKind::Fanout, durable, FieldTable::default())
+            .await
+            .map_err(Error::broker(&format!("declaring the exchange {exchange} as fanout and durable")))?;
+        let rejected = queue_name(exchange, "rejected");
+        declare_queue(channel, &rejected, bounds(REJECTED_MAX_BYTES)).await?;
+        for replica in replicas {
+            let queue = queue_name(exchange, replica);
+            declare_queue(channel, &queue, arguments(broker, &rejected)).await?;
+            channel
+                .queue_bind(
+                    queue.as_str().into(),
+                    exchange.into(),
+                    "".into(),
+                    QueueBindOptions::default(),
+                    FieldTable::default(),
+                )
+                .await
+                .map_err(Error::broker(&format!("binding the queue {queue}")))?;
+        }
+        Ok(())
+    };
+    within(ANSWER_LIMIT, "broker: declaring exchange and queues", declaring).await
+}
+
+async fn declare_queue(channel: &Channel, name: &str, arguments: FieldTable) -> Result<()> {
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let declared = channel.queue_declare(name.into(), durable, arguments).await;
+    declared.map(drop).map_err(Error::broker(&format!("declaring the queue {name}")))
+}
+
+/// What is dropped from a full queue is caught up from the primary.
+fn bounds(max_bytes: i64) -> FieldTable {
+    let mut table = FieldTable::default();
+    table.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(max_bytes));
+    table.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    table
+}
+
+fn arguments(broker: &config::Broker, rejected: &str) -> FieldTable {
+    let mut table = bounds(i64::try_from(broker.queue_max_bytes).unwrap_or(i64::MAX));
+    let queue_type = match broker.queue_type {
+        config::QueueType::Classic => "classic",
+        config::QueueType::Quorum => "quorum",
+    };
+    table.insert("x-queue-type".into(), AMQPValue::LongString(queue_type.into()));
+    table.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("".into()));
+    table.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(rejected.into()));
+    table
+}

@@ -1,0 +1,45 @@
+//! The primary's record of the batches that were cut.
+
+use super::delta::snapshot;
+use crate::{batch::Batch, error::Result, postgres::Session, snapshot::Snapshot};
+
+/// Gives a delta a name, and makes everything it saw durable: the commit of the record flushes the
+/// primary's log beyond every transaction visible at `to`, also those committed with
+/// `synchronous_commit = off`, so that a crash cannot take back what a replica has. `replica` names the
+/// one that catches up; `None` is a batch for all.
+///
+/// # Errors
+/// When the primary does not confirm.
+pub async fn record(
+    primary: &Session,
+    epoch: &str,
+    replica: Option<&str>,
+    from: &Snapshot,
+    to: &Snapshot,
+) -> Result<Batch> {
+    let (from_text, to_text) = (from.to_string(), to.to_string());
+    let statement = include_str!("../../sql/primary/record_batch.sql");
+    let row = primary.query_one("recording a batch", statement, &[&replica, &from_text, &to_text]).await?;
+    let (number, token) = (row.get("number"), row.get("token"));
+    Ok(Batch { epoch: epoch.to_owned(), number, token, from: from.clone(), to: to.clone() })
+}
+
+/// Where the next batch for all starts: the end of the last one if it is known to be published, else its
+/// start, else now.
+///
+/// # Errors
+/// When the primary does not answer.
+pub async fn resume_from(primary: &Session) -> Result<Snapshot> {
+    let statement = include_str!("../../sql/primary/resume_from.sql");
+    let row = primary.query_one("reading the last batch", statement, &[]).await?;
+    snapshot(row.get("resume_from"))
+}
+
+/// Notes that all parts of the batch were confirmed, so that it is not cut again after a restart.
+///
+/// # Errors
+/// When the primary does not answer; it is then published twice, which does no harm.
+pub async fn mark_published(primary: &Session, number: i64) -> Result<()> {
+    let update = "UPDATE pgfanout.batch SET published = true WHERE number = $1";
+    primary.execute("noting that a batch was published", update, &[&number]).await.map(drop)
+}
