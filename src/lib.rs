@@ -10,6 +10,7 @@ pub mod pattern;
 pub mod postgres;
 pub mod primary;
 pub mod record;
+pub mod replica;
 pub mod secret;
 pub mod shape;
 pub mod snapshot;

@@ -1,6 +1,7 @@
 //! Reading a delta: what changed between two snapshots, each row as it stands at the later one.
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, HashSet},
     pin::Pin,
     rc::Rc,
@@ -60,7 +61,7 @@ pub async fn look(primary: &Session, since: &Since) -> Result<Look> {
 pub struct Reader {
     primary: Session,
     /// By table: the number of the definition, and what follows from it.
-    tables: HashMap<i32, Rc<Table>>,
+    tables: RefCell<HashMap<i32, Rc<Table>>>,
 }
 
 /// A captured table as the reader knows it.
@@ -70,7 +71,8 @@ pub struct Table {
     pub id: i32,
     /// Its columns and key.
     pub shape: Shape,
-    definition: i64,
+    /// Raised whenever the table was altered.
+    pub definition: i64,
     key_is_row: bool,
     select: String,
 }
@@ -113,7 +115,7 @@ impl Reader {
     pub async fn connect(primary: &Database, application: &str) -> Result<Self> {
         let primary = primary.connect(application, WORK_LIMIT).await?;
         primary.run("setting up the reader", SETTINGS).await?;
-        Ok(Self { primary, tables: HashMap::new() })
+        Ok(Self { primary, tables: RefCell::default() })
     }
 
     /// The connection, for statements between deltas.
@@ -128,7 +130,7 @@ impl Reader {
     ///
     /// # Errors
     /// When the link breaks, a lock is not to be had at once, or a table does not fit.
-    pub async fn cut(&mut self, starts: Vec<Since>, changed: &[i32]) -> Result<Option<Delta<'_>>> {
+    pub async fn cut(&self, starts: Vec<Since>, changed: &[i32]) -> Result<Option<Delta<'_>>> {
         let mut known = Vec::new();
         for &id in changed {
             known.extend(self.table(id).await?);
@@ -152,20 +154,21 @@ impl Reader {
     }
 
     /// The table by its number; `None` if it is not captured any more.
-    async fn table(&mut self, id: i32) -> Result<Option<Rc<Table>>> {
+    async fn table(&self, id: i32) -> Result<Option<Rc<Table>>> {
         let statement = include_str!("../../sql/primary/captured_table.sql");
         let rows = self.primary.query("reading a table's registration", statement, &[&id]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let definition: i64 = row.get("definition");
-        if let Some(table) = self.tables.get(&id).filter(|table| table.definition == definition) {
-            return Ok(Some(Rc::clone(table)));
+        let known = self.tables.borrow().get(&id).filter(|table| table.definition == definition).cloned();
+        if known.is_some() {
+            return Ok(known);
         }
         let (columns, key): (Vec<String>, Vec<String>) = (row.get("columns"), row.get("key_columns"));
         let name = (row.get("schema_name"), row.get("table_name"));
         let shape = Shape::read(&self.primary, name, row.get("relation"), &columns, &key).await?;
         let select = shape.select_by_keys();
         let table = Rc::new(Table { id, shape, definition, key_is_row: row.get("key_is_row"), select });
-        self.tables.insert(id, Rc::clone(&table));
+        self.tables.borrow_mut().insert(id, Rc::clone(&table));
         Ok(Some(table))
     }
 }
@@ -213,6 +216,11 @@ impl Delta<'_> {
     #[must_use]
     pub fn is_small(&self) -> bool {
         self.starts.iter().map(|start| start.entries).sum::<i64>() <= KEYS_AT_ONCE
+    }
+
+    /// The tables that changed.
+    pub fn tables(&self) -> impl Iterator<Item = &Rc<Table>> {
+        self.starts.iter().flat_map(|start| &start.tables).map(|(table, _)| table)
     }
 
     /// The tables that were truncated on the way.

@@ -2,3 +2,4 @@
 
 pub mod batch;
 pub mod delta;
+pub mod source;

@@ -1,0 +1,56 @@
+-- What pgfanout keeps on a replica. Run at every start, in one transaction; doing it again is harmless.
+CREATE SCHEMA IF NOT EXISTS pgfanout;
+
+-- The version of what follows; a newer one is refused.
+CREATE TABLE IF NOT EXISTS pgfanout.replica_installation (
+    singleton boolean PRIMARY KEY DEFAULT true CONSTRAINT there_is_one_installation CHECK (singleton),
+    version integer NOT NULL
+);
+
+-- Where the replica stands, written in the transaction that brings it there.
+CREATE TABLE IF NOT EXISTS pgfanout.position (
+    singleton boolean PRIMARY KEY DEFAULT true CONSTRAINT there_is_one_position CHECK (singleton),
+    -- The installation on the primary that it follows.
+    epoch uuid NOT NULL,
+    -- The moment of the primary's history at which all tables are that have no snapshot of their own.
+    snapshot pg_snapshot NOT NULL,
+    -- The name of the batch that brought it there.
+    number bigint,
+    token uuid,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- The tables that are replicated here.
+CREATE TABLE IF NOT EXISTS pgfanout.replicated_table (
+    -- Its number in pgfanout.captured_table on the primary.
+    id integer PRIMARY KEY,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    columns text[] NOT NULL,
+    key_columns text[] NOT NULL,
+    -- The definition on the primary that it was checked against.
+    definition bigint NOT NULL,
+    -- Whether pgfanout made it, and so has to make its secondary indexes.
+    created boolean NOT NULL,
+    -- Where it stands, if not at the position: it is being copied, or about to join.
+    snapshot pg_snapshot,
+    -- Whether it is being copied.
+    copying boolean NOT NULL,
+    -- What the copy started with, for its progress.
+    rows_expected bigint NOT NULL DEFAULT 0,
+    bytes_expected bigint NOT NULL DEFAULT 0,
+    copy_started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT a_table_being_copied_has_a_snapshot CHECK (snapshot IS NOT NULL OR NOT copying)
+);
+
+-- The pieces of tables whose copy was committed, by key: after "after", up to "until", as texts of rows;
+-- NULL is the table's beginning or end.
+CREATE TABLE IF NOT EXISTS pgfanout.copied_chunk (
+    table_id integer NOT NULL REFERENCES pgfanout.replicated_table ON DELETE CASCADE,
+    "after" text,
+    "until" text,
+    row_count bigint NOT NULL,
+    byte_count bigint NOT NULL
+);
+
+INSERT INTO pgfanout.replica_installation (version) VALUES (1) ON CONFLICT DO NOTHING;

@@ -1,0 +1,128 @@
+//! A replica's view of the primary: what it reads there, and what it tells it.
+
+use super::delta::{Reader, snapshot};
+use crate::{
+    error::{Error, Result},
+    postgres::{ANSWER_LIMIT, Database, Session},
+    snapshot::Snapshot,
+};
+
+/// The connections of one replica to the primary.
+#[derive(Debug)]
+pub struct Source {
+    /// Reads deltas; in a transaction while one is open.
+    pub reader: Reader,
+    /// For short statements at any time.
+    pub control: Session,
+    /// The installation found there.
+    pub epoch: String,
+}
+
+/// A table that is captured on the primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// Its number.
+    pub id: i32,
+    /// Its oid there.
+    pub relation: u32,
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// The replicated columns.
+    pub columns: Vec<String>,
+    /// The columns of its key.
+    pub key: Vec<String>,
+    /// Raised whenever any of this changed.
+    pub definition: i64,
+}
+
+/// What the primary knows of a replica's place in its history.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// The primary's present.
+    pub now: Snapshot,
+    /// Changes of older transactions are gone from the changelog.
+    pub trimmed_before: u64,
+    /// Whether the batch that the replica applied last was cut here.
+    pub batch_is_known: bool,
+}
+
+impl Source {
+    /// Connects for the replica of this name.
+    ///
+    /// # Errors
+    /// When the primary cannot be reached, or pgfanout is not installed there (yet).
+    pub async fn connect(primary: &Database, replica: &str) -> Result<Self> {
+        let control = primary.connect(&format!("pgfanout applier {replica}"), ANSWER_LIMIT).await?;
+        let statement = "SELECT epoch::text FROM pgfanout.installation";
+        let row = control.query_one("reading the installation", statement, &[]).await?;
+        let reader = Reader::connect(primary, &format!("pgfanout applier {replica} reader")).await?;
+        Ok(Self { reader, control, epoch: row.get(0) })
+    }
+
+    /// The tables that are captured there.
+    ///
+    /// # Errors
+    /// When the link breaks.
+    pub async fn captured(&self) -> Result<Vec<Captured>> {
+        let statement = include_str!("../../sql/primary/captured_tables.sql");
+        let rows = self.control.query("reading the captured tables", statement, &[]).await?;
+        let captured = rows.iter().map(|row| Captured {
+            id: row.get("id"),
+            relation: row.get("relation"),
+            schema: row.get("schema_name"),
+            table: row.get("table_name"),
+            columns: row.get("columns"),
+            key: row.get("key_columns"),
+            definition: row.get("definition"),
+        });
+        Ok(captured.collect())
+    }
+
+    /// How the primary's history and a replica's last batch go together.
+    ///
+    /// # Errors
+    /// When the link breaks.
+    pub async fn standing(&self, batch: Option<&(i64, String)>) -> Result<Standing> {
+        let statement = include_str!("../../sql/primary/standing.sql");
+        let (number, token) = (batch.map(|batch| batch.0), batch.map(|batch| &batch.1));
+        let row = self.control.query_one("comparing histories", statement, &[&number, &token]).await?;
+        let trimmed: &str = row.get("trimmed_before");
+        Ok(Standing {
+            now: snapshot(row.get("now"))?,
+            trimmed_before: trimmed
+                .parse()
+                .map_err(|_| Error::Unfit(format!("primary: {trimmed:?}: not a transaction")))?,
+            batch_is_known: row.get("batch_is_known"),
+        })
+    }
+
+    /// The primary's present, from which on no change is trimmed for this replica.
+    ///
+    /// # Errors
+    /// When the link breaks.
+    pub async fn hold(&self, replica: &str) -> Result<Snapshot> {
+        let statement = include_str!("../../sql/primary/hold.sql");
+        let row = self.control.query_one("registering the replica", statement, &[&replica]).await?;
+        snapshot(row.get(0))
+    }
+
+    /// Tells where the replica stands: what is older is not needed here any more.
+    ///
+    /// # Errors
+    /// When the link breaks.
+    pub async fn report(
+        &self,
+        replica: &str,
+        oldest: &Snapshot,
+        batch: Option<&(i64, String)>,
+        state: &str,
+    ) -> Result<()> {
+        let statement = include_str!("../../sql/primary/report.sql");
+        let (oldest, number, token) =
+            (oldest.to_string(), batch.map(|batch| batch.0), batch.map(|batch| &batch.1));
+        let doing = "reporting the position";
+        self.control.execute(doing, statement, &[&replica, &oldest, &number, &token, &state]).await.map(drop)
+    }
+}

@@ -1,0 +1,282 @@
+//! Applying batches that came through the broker.
+
+use std::{borrow::Cow, fmt::Write as _, rc::Rc};
+
+use bytes::Bytes;
+use futures_util::SinkExt as _;
+
+use super::state::{Followed, Replica};
+use crate::{
+    batch::{Batch, Part},
+    change::{self, Change, Operation, Record},
+    error::{Error, Result},
+    postgres::Session,
+    record::push_csv_field,
+    shape::{Key, Shape, key_arrays},
+    snapshot::Snapshot,
+};
+
+/// What is due with a batch, given where the replica stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// All of it is here.
+    Skip,
+    /// It follows, perhaps with an overlap.
+    Apply,
+    /// Something before it is missing.
+    CatchUp,
+}
+
+/// A delta carries states, so one that starts earlier than the position is harmless; one that starts
+/// later would leave a hole.
+#[must_use]
+pub fn due(position: &Snapshot, batch: &Batch) -> Due {
+    if batch.to.is_subset_of(position) {
+        Due::Skip
+    } else if batch.from.is_subset_of(position) {
+        Due::Apply
+    } else {
+        Due::CatchUp
+    }
+}
+
+/// What became of a part's changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// They are written, not committed.
+    All,
+    /// The part holds what only the primary can give: a row too large for a message, a table whose
+    /// columns changed. The transaction is to be given up, and the replica to catch up.
+    CatchUp,
+}
+
+/// A message's body is not what it should be; nothing of it is applied.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+/// The changes of a part, ready to be written: by table, in the order of the part.
+#[derive(Debug, Default)]
+pub struct Work {
+    truncated: Vec<Rc<Followed>>,
+    tables: Vec<TableWork>,
+    /// See [`Written::CatchUp`].
+    incomplete: bool,
+    /// How many changes it holds.
+    pub changes: u64,
+}
+
+#[derive(Debug)]
+struct TableWork {
+    table: Rc<Followed>,
+    keys: Vec<Key>,
+    /// Lines of CSV in the order of the table's columns.
+    rows: Vec<u8>,
+}
+
+/// Reads a part's body against the replica's tables; changes of tables that do not stand at the position
+/// (they are being copied) are left out.
+///
+/// # Errors
+/// When the body is malformed.
+pub fn read(replica: &Replica, part: &Part) -> Result<Work, Malformed> {
+    let body = std::str::from_utf8(&part.body).map_err(|_| Malformed)?;
+    let mut work = Work::default();
+    for line in body.lines() {
+        let change = change::parse(line).map_err(|_| Malformed)?;
+        work.changes += 1;
+        if let Some(table) = replica.joined(&change.schema, &change.table) {
+            work.add(table, &change)?;
+        }
+    }
+    Ok(work)
+}
+
+impl Work {
+    fn add(&mut self, table: &Rc<Followed>, change: &Change<'_>) -> Result<(), Malformed> {
+        if change.by_reference {
+            self.incomplete = true;
+            return Ok(());
+        }
+        if change.operation == Operation::Truncate {
+            self.truncated.push(Rc::clone(table));
+            return Ok(());
+        }
+        if self.tables.last().is_none_or(|last| last.table.id != table.id) {
+            self.tables.push(TableWork { table: Rc::clone(table), keys: Vec::new(), rows: Vec::new() });
+        }
+        let Some(last) = self.tables.last_mut() else { return Err(Malformed) };
+        let record = change.new_record.as_ref().or(change.old_record.as_ref()).ok_or(Malformed)?;
+        let Some(key) = key(&table.shape, record)? else {
+            self.incomplete = true;
+            return Ok(());
+        };
+        last.keys.push(key);
+        if let Some(row) = &change.new_record {
+            self.incomplete |= !push_row(&table.shape, row, &mut last.rows)?;
+        }
+        Ok(())
+    }
+}
+
+/// The key's values in a record; `None` if it lacks a column of the key.
+fn key(shape: &Shape, record: &Record<'_>) -> Result<Option<Key>, Malformed> {
+    let mut key = Key::with_capacity(shape.key.len());
+    for (column, name) in shape.key.iter().zip(shape.key_names()) {
+        // The records of whole rows have the table's columns in order.
+        let found = record.0.get(column.at).filter(|(found, _)| found == name);
+        let Some((_, raw)) = found.or_else(|| record.0.iter().find(|(found, _)| found == name)) else {
+            return Ok(None);
+        };
+        let value = change::value(raw).map_err(|_| Malformed)?;
+        key.push(value.map(|value| Cow::Owned(value.into_owned())));
+    }
+    Ok(Some(key))
+}
+
+/// Appends the row; false if its columns are not the table's.
+fn push_row(shape: &Shape, row: &Record<'_>, out: &mut Vec<u8>) -> Result<bool, Malformed> {
+    if row.0.len() != shape.columns.len() {
+        return Ok(false);
+    }
+    for (n, ((name, raw), column)) in row.0.iter().zip(&shape.columns).enumerate() {
+        if *name != column.name {
+            return Ok(false);
+        }
+        if n > 0 {
+            out.push(b',');
+        }
+        push_csv_field(change::value(raw).map_err(|_| Malformed)?.as_deref(), out);
+    }
+    out.push(b'\n');
+    Ok(true)
+}
+
+/// Writes the changes in the replica's open transaction: truncates, then removes every key, then copies
+/// the rows in, which never meets a unique conflict among the rows of a part.
+///
+/// # Errors
+/// When the replica refuses or the link breaks.
+pub async fn write(replica: &Replica, work: Work) -> Result<Written> {
+    if work.incomplete {
+        return Ok(Written::CatchUp);
+    }
+    let truncated: Vec<&Shape> = work.truncated.iter().map(|table| &table.shape).collect();
+    truncate(&replica.session, &truncated).await?;
+    for table in work.tables {
+        delete(&replica.session, &table.table.shape, table.keys.iter()).await?;
+        if !table.rows.is_empty() {
+            let mut copy = Copy::start(&replica.session, &table.table.shape).await?;
+            copy.send(table.rows).await?;
+            copy.finish().await?;
+        }
+    }
+    Ok(Written::All)
+}
+
+/// Empties the tables, all at once: they may refer to one another.
+///
+/// # Errors
+/// When the replica refuses or the link breaks.
+pub async fn truncate(replica: &Session, tables: &[&Shape]) -> Result<()> {
+    let mut names = String::new();
+    for shape in tables {
+        let _ = write!(names, "{}{}", if names.is_empty() { "" } else { ", " }, shape.quoted());
+    }
+    match names.is_empty() {
+        true => Ok(()),
+        false => replica.run("truncating tables", &format!("TRUNCATE {names}")).await,
+    }
+}
+
+/// Removes the rows with these keys.
+///
+/// # Errors
+/// When the replica refuses or the link breaks.
+pub async fn delete<'a>(replica: &Session, shape: &Shape, keys: impl Iterator<Item = &'a Key>) -> Result<()> {
+    let arrays = key_arrays(shape.key.len(), keys);
+    let parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
+        arrays.iter().map(|array| array as &(dyn tokio_postgres::types::ToSql + Sync)).collect();
+    let doing = format!("removing the old rows of {}", shape.quoted());
+    replica.execute(&doing, &shape.delete_by_keys(), &parameters).await.map(drop)
+}
+
+/// Rows on their way into a table.
+pub struct Copy<'a> {
+    session: &'a Session,
+    doing: String,
+    sink: std::pin::Pin<Box<tokio_postgres::CopyInSink<Bytes>>>,
+}
+
+impl<'a> Copy<'a> {
+    /// Begins to copy rows of `shape`'s columns, as CSV, into its table.
+    ///
+    /// # Errors
+    /// When the replica refuses or the link breaks.
+    pub async fn start(session: &'a Session, shape: &Shape) -> Result<Self> {
+        let into = format!("{} ({})", shape.quoted(), shape.column_list(""));
+        Self::start_into(session, &into).await
+    }
+
+    /// Begins to copy rows into `table (columns)`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_into(session: &'a Session, into: &str) -> Result<Self> {
+        let doing = format!("writing rows of {}", into.split(" (").next().unwrap_or_default());
+        let sink = session.copy_in(&doing, &format!("COPY {into} FROM STDIN (FORMAT csv)")).await?;
+        Ok(Self { session, doing, sink: Box::pin(sink) })
+    }
+
+    /// Sends lines of CSV.
+    ///
+    /// # Errors
+    /// When the replica refuses or the link breaks.
+    pub async fn send(&mut self, lines: Vec<u8>) -> Result<()> {
+        self.session.limited(&self.doing, self.sink.send(Bytes::from(lines))).await
+    }
+
+    /// Ends the copy, and says how many rows were written.
+    ///
+    /// # Errors
+    /// When the replica refuses a row or the link breaks.
+    pub async fn finish(mut self) -> Result<u64> {
+        self.session.limited(&self.doing, self.sink.as_mut().finish()).await
+    }
+}
+
+/// Whether the failure is that rows of a batch met rows whose removal is still under way in a later part
+/// of the same batch: catching up removes all keys first.
+#[must_use]
+pub fn is_conflict(error: &Error) -> bool {
+    use tokio_postgres::error::SqlState;
+    error
+        .sqlstate()
+        .is_some_and(|state| [SqlState::UNIQUE_VIOLATION, SqlState::EXCLUSION_VIOLATION].contains(state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(from: &str, to: &str) -> Batch {
+        let snapshot = |text: &str| text.parse().expect("a snapshot");
+        Batch {
+            epoch: String::new(),
+            number: 1,
+            token: String::new(),
+            from: snapshot(from),
+            to: snapshot(to),
+        }
+    }
+
+    #[test]
+    fn a_batch_is_applied_only_where_no_hole_is_left() {
+        let position: Snapshot = "10:12:10".parse().expect("a snapshot");
+        assert_eq!(due(&position, &batch("5:5:", "9:9:")), Due::Skip);
+        assert_eq!(due(&position, &batch("5:5:", "10:12:10")), Due::Skip, "the very place");
+        assert_eq!(due(&position, &batch("10:12:10", "13:13:")), Due::Apply, "the very next");
+        assert_eq!(due(&position, &batch("9:9:", "13:13:")), Due::Apply, "an overlap");
+        assert_eq!(due(&position, &batch("11:12:", "13:13:")), Due::CatchUp, "10 is missing");
+        assert_eq!(due(&position, &batch("12:12:", "13:13:")), Due::CatchUp);
+    }
+}

@@ -1,0 +1,195 @@
+//! Catching up: the delta from where a replica's tables stand to now, read from the primary itself.
+
+use std::rc::Rc;
+
+use super::{
+    apply::{Copy, delete, truncate},
+    state::{Followed, Replica},
+};
+use crate::{
+    batch::Batch,
+    error::{Error, Result},
+    postgres::Session,
+    primary::{
+        batch::record,
+        delta::{Cursor, Delta, Group, Since, look},
+        source::Source,
+    },
+    record::push_csv_line,
+    shape::Shape,
+    snapshot::Snapshot,
+};
+
+/// How many bytes of rows are gathered before they are sent on.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// How often a delta is cut anew because tables turned up while it was: each time more of them are known.
+const MAX_CUTS: u32 = 20;
+
+/// How far catching up came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caught {
+    /// Nothing had changed.
+    Nothing,
+    /// A table was altered on the primary: it has to be compared with the replica's first.
+    Altered,
+    /// The delta of this name was applied; it had so many keys.
+    To(Batch, u64),
+}
+
+/// Brings all tables that are not being copied to one moment, now; tables whose copy is done join the
+/// others thereby.
+///
+/// # Errors
+/// When the primary or the replica fails; nothing is committed then, or the outcome is unknown.
+pub async fn catch_up(replica: &mut Replica, source: &Source) -> Result<Caught> {
+    let Some(position) = replica.position.clone() else { return Ok(Caught::Nothing) };
+    let tables: Vec<Rc<Followed>> = replica.tables.iter().filter(|table| !table.copying).cloned().collect();
+    let joining: Vec<i32> = tables.iter().filter(|table| table.own.is_some()).map(|table| table.id).collect();
+    let start =
+        |table: &Rc<Followed>| table.own.clone().map(|from| Since { from, tables: Some(vec![table.id]) });
+    let mut starts: Vec<Since> = tables.iter().filter_map(start).collect();
+    starts.push(Since { from: position.snapshot.clone(), tables: Some(replica.joined_ids()) });
+    let Some(delta) = cut(source, starts, joining.is_empty()).await? else { return Ok(Caught::Nothing) };
+    if is_altered(&delta, &tables) {
+        return Ok(Caught::Altered);
+    }
+    let batch = name(source, &delta, &replica.name, &position.snapshot).await?;
+    replica.begin().await?;
+    let changes = write(&replica.session, &tables, &delta).await?;
+    if !joining.is_empty() {
+        let join = "UPDATE pgfanout.replicated_table SET snapshot = NULL WHERE id = ANY ($1)";
+        replica.session.execute("joining tables", join, &[&joining]).await?;
+    }
+    replica.commit(&batch).await?;
+    delta.end().await?;
+    if !joining.is_empty() {
+        replica.reload().await?;
+    }
+    Ok(Caught::To(batch, changes))
+}
+
+/// Brings one table whose chunks are all copied from its own snapshot to now.
+///
+/// # Errors
+/// As [`catch_up`].
+pub async fn catch_up_table(
+    replica: &Session,
+    replica_name: &str,
+    source: &Source,
+    table: &Rc<Followed>,
+    from: &Snapshot,
+) -> Result<Caught> {
+    let start = Since { from: from.clone(), tables: Some(vec![table.id]) };
+    let Some(delta) = cut(source, vec![start], true).await? else { return Ok(Caught::Nothing) };
+    if is_altered(&delta, std::slice::from_ref(table)) {
+        return Ok(Caught::Altered);
+    }
+    let batch = name(source, &delta, replica_name, from).await?;
+    replica.run("beginning a transaction", "ROLLBACK; BEGIN").await?;
+    let changes = write(replica, std::slice::from_ref(table), &delta).await?;
+    let move_on = "UPDATE pgfanout.replicated_table SET snapshot = $2::text::pg_snapshot WHERE id = $1";
+    replica.execute("saving a table's position", move_on, &[&table.id, &batch.to.to_string()]).await?;
+    replica.run("committing", "COMMIT").await?;
+    delta.end().await?;
+    Ok(Caught::To(batch, changes))
+}
+
+/// Cuts a delta; `None` if nothing changed and `only_changes` are wanted.
+async fn cut(source: &Source, starts: Vec<Since>, only_changes: bool) -> Result<Option<Delta<'_>>> {
+    let mut changed: Vec<i32> = Vec::new();
+    for _ in 0..MAX_CUTS {
+        for since in &starts {
+            let found = look(&source.control, since).await?.tables;
+            changed.extend(found);
+        }
+        changed.sort_unstable();
+        changed.dedup();
+        if changed.is_empty() && only_changes {
+            return Ok(None);
+        }
+        if let Some(delta) = source.reader.cut(starts.clone(), &changed).await? {
+            return Ok(Some(delta));
+        }
+    }
+    Err(Error::Disconnected("primary: tables kept turning up while a delta was cut".to_owned()))
+}
+
+fn is_altered(delta: &Delta<'_>, tables: &[Rc<Followed>]) -> bool {
+    let known = |id, definition| tables.iter().any(|table| table.id == id && table.definition == definition);
+    !delta.tables().all(|table| known(table.id, table.definition))
+}
+
+/// Records the delta on the primary, which also makes what it saw durable there.
+async fn name(source: &Source, delta: &Delta<'_>, replica: &str, from: &Snapshot) -> Result<Batch> {
+    record(&source.control, &source.epoch, Some(replica), from, delta.to()?).await
+}
+
+/// Writes a delta in the replica's open transaction.
+async fn write(replica: &Session, tables: &[Rc<Followed>], delta: &Delta<'_>) -> Result<u64> {
+    let followed = |id: i32| tables.iter().find(|table| table.id == id).map(|table| &table.shape);
+    let truncated: Vec<&Shape> = delta.truncated().filter_map(|table| followed(table.id)).collect();
+    truncate(replica, &truncated).await?;
+    if !delta.is_small() {
+        // All old rows go before the first new one comes: a value that has to be unique may have moved
+        // from a row at the end of the delta to one at its start.
+        let mut cursor = Cursor::default();
+        while let Some(groups) = delta.next(&mut cursor).await? {
+            for group in &groups {
+                if let Some(shape) = followed(group.table.id) {
+                    delete(replica, shape, group.keys.iter().map(|changed| &changed.key)).await?;
+                }
+            }
+        }
+    }
+    let (mut cursor, mut changes) = (Cursor::default(), 0);
+    while let Some(groups) = delta.next(&mut cursor).await? {
+        for group in &groups {
+            let Some(shape) = followed(group.table.id) else { continue };
+            // A second spelling of a key may come in a later group: its row is written again then.
+            if delta.is_small() || shape.is_respellable() {
+                delete(replica, shape, group.keys.iter().map(|changed| &changed.key)).await?;
+            }
+            write_rows(replica, delta, group).await?;
+            changes += group.keys.len() as u64;
+        }
+    }
+    Ok(changes)
+}
+
+/// Copies the rows of a group that are there, as they come from the primary.
+async fn write_rows(replica: &Session, delta: &Delta<'_>, group: &Group) -> Result<()> {
+    let shape = &group.table.shape;
+    let mut rows = delta.rows(group).await?;
+    let (mut copy, mut lines) = (None, Vec::new());
+    while let Some(row) = rows.next().await? {
+        if row.again {
+            continue;
+        }
+        push_csv_line(row.text().as_bytes(), &mut lines)
+            .map_err(|error| Error::Unfit(format!("primary: a row of {}: {error}", shape.quoted())))?;
+        if lines.len() >= BUFFER_BYTES {
+            send(replica, &mut copy, shape, std::mem::take(&mut lines)).await?;
+        }
+    }
+    if !lines.is_empty() {
+        send(replica, &mut copy, shape, lines).await?;
+    }
+    match copy {
+        Some(copy) => copy.finish().await.map(drop),
+        None => Ok(()),
+    }
+}
+
+async fn send<'a>(
+    replica: &'a Session,
+    copy: &mut Option<Copy<'a>>,
+    shape: &Shape,
+    lines: Vec<u8>,
+) -> Result<()> {
+    let copy = match copy {
+        Some(copy) => copy,
+        None => copy.insert(Copy::start(replica, shape).await?),
+    };
+    copy.send(lines).await
+}

@@ -1,0 +1,233 @@
+//! A connection to a replica, with what it holds: its position and its tables.
+
+use std::rc::Rc;
+
+use crate::{
+    batch::Batch,
+    error::{Error, Result},
+    postgres::{Database, Session, WORK_LIMIT},
+    shape::Shape,
+    snapshot::Snapshot,
+};
+
+/// The version of our schema on a replica.
+const VERSION: i32 = 1;
+
+/// Chosen once, at random: the session that holds this advisory lock applies; others stand by.
+const APPLIER_LOCK: i64 = 0x7067_6661_6e6f_7574;
+
+/// Settings of a session that writes. Foreign keys and ordinary triggers were obeyed on the primary.
+/// Keys are always looked up by index, also where a plan was made while the table was small.
+const SETTINGS: &str = "SET session_replication_role = replica; SET plan_cache_mode = force_generic_plan; \
+    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+    SET lock_timeout = '10s'";
+
+/// A replica as one session sees it.
+#[derive(Debug)]
+pub struct Replica {
+    /// The connection.
+    pub session: Session,
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where the tables stand that have no snapshot of their own; none before the first table joined.
+    pub position: Option<Position>,
+    /// The tables replicated here.
+    pub tables: Vec<Rc<Followed>>,
+}
+
+/// Where a replica stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The installation on the primary.
+    pub epoch: String,
+    /// The moment of its history.
+    pub snapshot: Snapshot,
+    /// The name of the batch that brought it there, if one did.
+    pub batch: Option<(i64, String)>,
+}
+
+/// A table that is replicated here.
+#[derive(Debug)]
+pub struct Followed {
+    /// Its number on the primary.
+    pub id: i32,
+    /// Its columns and key on the replica.
+    pub shape: Shape,
+    /// The definition on the primary that it was checked against.
+    pub definition: i64,
+    /// Where it stands, if not at the replica's position.
+    pub own: Option<Snapshot>,
+    /// Whether it is being copied.
+    pub copying: bool,
+    /// Whether pgfanout made it.
+    pub created: bool,
+}
+
+/// Opens a session that may write the replica's tables.
+///
+/// # Errors
+/// When the replica cannot be reached, or the role lacks a privilege.
+pub async fn connect(database: &Database, application: &str) -> Result<Session> {
+    let session = database.connect(application, WORK_LIMIT).await?;
+    session.run("setting up the session", SETTINGS).await.map_err(|error| match error.sqlstate() {
+        Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) => Error::Unfit(format!(
+            "{}: the role may not set session_replication_role; run as superuser: \
+             GRANT SET ON PARAMETER session_replication_role TO the role (PostgreSQL 15 or newer), \
+             or make the role a superuser",
+            database.name
+        )),
+        _ => error,
+    })?;
+    Ok(session)
+}
+
+impl Replica {
+    /// Opens the session that applies, installs our schema there, and reads what the replica holds.
+    /// `None` if another process applies to this replica.
+    ///
+    /// # Errors
+    /// When the replica cannot be reached, or what is there does not fit.
+    pub async fn connect(database: &Database, name: &str) -> Result<Option<Self>> {
+        let session = connect(database, &format!("pgfanout applier {name}")).await?;
+        let locking = "SELECT pg_try_advisory_lock($1)";
+        let locked: bool =
+            session.query_one("taking the applier's lock", locking, &[&APPLIER_LOCK]).await?.get(0);
+        if !locked {
+            return Ok(None);
+        }
+        let install = format!("BEGIN; {}; COMMIT", include_str!("../../sql/replica/install.sql"));
+        session.run("installing pgfanout's schema", &install).await?;
+        let found = "SELECT version FROM pgfanout.replica_installation";
+        let version: i32 = session.query_one("reading our schema's version", found, &[]).await?.get(0);
+        if version > VERSION {
+            return Err(Error::Unfit(format!(
+                "{}: pgfanout's schema has version {version}, newer than this program's {VERSION}; \
+                 run a newer pgfanout",
+                database.name
+            )));
+        }
+        let mut replica = Self { session, name: name.to_owned(), position: None, tables: Vec::new() };
+        replica.reload().await?;
+        Ok(Some(replica))
+    }
+
+    /// Reads the position and the tables anew.
+    ///
+    /// # Errors
+    /// When the link breaks, or a table is gone or does not fit any more.
+    pub async fn reload(&mut self) -> Result<()> {
+        let statement = "SELECT epoch::text, snapshot::text, number, token::text FROM pgfanout.position";
+        let rows = self.session.query("reading the position", statement, &[]).await?;
+        self.position = rows.first().map(|row| self.read_position(row)).transpose()?;
+        let statement = include_str!("../../sql/replica/replicated_tables.sql");
+        let rows = self.session.query("reading the replicated tables", statement, &[]).await?;
+        let mut tables = Vec::new();
+        for row in &rows {
+            tables.push(Rc::new(self.read_table(row).await?));
+        }
+        self.tables = tables;
+        Ok(())
+    }
+
+    fn read_position(&self, row: &tokio_postgres::Row) -> Result<Position> {
+        let (number, token): (Option<i64>, Option<String>) = (row.get("number"), row.get("token"));
+        Ok(Position {
+            epoch: row.get("epoch"),
+            snapshot: self.snapshot(row.get("snapshot"))?,
+            batch: number.zip(token),
+        })
+    }
+
+    async fn read_table(&self, row: &tokio_postgres::Row) -> Result<Followed> {
+        let name: (&str, &str) = (row.get("schema_name"), row.get("table_name"));
+        let Some(oid) = row.get::<_, Option<u32>>("oid") else {
+            return Err(Error::Unfit(format!(
+                "{}: table {}.{} is gone; to have it copied anew, run there: \
+                 DELETE FROM pgfanout.replicated_table WHERE id = {}",
+                self.session.database(),
+                name.0,
+                name.1,
+                row.get::<_, i32>("id"),
+            )));
+        };
+        let (columns, key): (Vec<String>, Vec<String>) = (row.get("columns"), row.get("key_columns"));
+        let own: Option<&str> = row.get("snapshot");
+        Ok(Followed {
+            id: row.get("id"),
+            shape: Shape::read(&self.session, name, oid, &columns, &key).await?,
+            definition: row.get("definition"),
+            own: own.map(|text| self.snapshot(text)).transpose()?,
+            copying: row.get("copying"),
+            created: row.get("created"),
+        })
+    }
+
+    fn snapshot(&self, text: &str) -> Result<Snapshot> {
+        let malformed =
+            |error| Error::Unfit(format!("{}: position {text:?}: {error}", self.session.database()));
+        text.parse().map_err(malformed)
+    }
+
+    /// The table of this name, if it is replicated and stands at the replica's position.
+    #[must_use]
+    pub fn joined(&self, schema: &str, table: &str) -> Option<&Rc<Followed>> {
+        let named =
+            |followed: &&Rc<Followed>| followed.shape.table == table && followed.shape.schema == schema;
+        self.tables.iter().find(named).filter(|followed| followed.own.is_none())
+    }
+
+    /// The numbers of the tables that stand at the replica's position.
+    #[must_use]
+    pub fn joined_ids(&self) -> Vec<i32> {
+        self.tables.iter().filter(|table| table.own.is_none()).map(|table| table.id).collect()
+    }
+
+    /// The oldest snapshot from which changes are still needed here.
+    #[must_use]
+    pub fn oldest(&self) -> Option<&Snapshot> {
+        let own = self.tables.iter().filter_map(|table| table.own.as_ref());
+        let all = self.position.iter().map(|position| &position.snapshot).chain(own);
+        all.min_by_key(|snapshot| snapshot.xmin())
+    }
+
+    /// Begins a transaction; what an earlier one left open, because it failed, ends here.
+    ///
+    /// # Errors
+    /// When the link breaks.
+    pub async fn begin(&self) -> Result<()> {
+        self.session.run("beginning a transaction", "ROLLBACK; BEGIN").await
+    }
+
+    /// Writes that the batch brought the replica to its end, and commits.
+    ///
+    /// # Errors
+    /// When the position is not where we believed it, or the outcome is unknown: read it anew.
+    pub async fn commit(&mut self, batch: &Batch) -> Result<()> {
+        self.save_position(batch).await?;
+        self.session.run("committing", "COMMIT").await?;
+        self.position = Some(Position {
+            epoch: batch.epoch.clone(),
+            snapshot: batch.to.clone(),
+            batch: Some((batch.number, batch.token.clone())),
+        });
+        Ok(())
+    }
+
+    async fn save_position(&self, batch: &Batch) -> Result<()> {
+        let Some(position) = &self.position else {
+            return Err(Error::Disconnected(format!("{}: no position yet", self.session.database())));
+        };
+        let (from, to) = (position.snapshot.to_string(), batch.to.to_string());
+        let statement = include_str!("../../sql/replica/save_position.sql");
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+            [&from, &to, &batch.number, &batch.token];
+        let moved = self.session.execute("saving the position", statement, &parameters).await?;
+        match moved {
+            1 => Ok(()),
+            _ => Err(Error::Disconnected(format!(
+                "{}: the position was moved by another process",
+                self.session.database()
+            ))),
+        }
+    }
+}
