@@ -16,12 +16,14 @@ mod amqp_url;
 mod broker;
 mod document;
 mod environment;
+mod nearest;
 mod password;
 mod postgres_url;
 mod primary;
 mod problem;
 mod read;
 mod replica;
+mod section;
 #[cfg(test)]
 mod tests;
 
@@ -132,7 +134,7 @@ pub enum ExistingRows {
 pub struct TableOptions {
     /// One table, without wildcards.
     pub name: Pattern,
-    /// Overrides that of `[primary]`.
+    /// Instead of that of `[primary]`.
     pub old_record: OldRecord,
 }
 

@@ -3,6 +3,8 @@
 pub mod batch;
 pub mod broker;
 pub mod change;
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod error;
 pub mod log;

@@ -1,2 +1,60 @@
-//! The `pgfanout` program.
-fn main() {}
+//! The `pgfanout` program: arguments, configuration, log, command, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use pgfanout::{
+    cli::{Arguments, Command, Failure},
+    commands,
+    config::Config,
+    log,
+};
+
+fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    let config = match Config::load(command.config()) {
+        Ok(config) => config,
+        Err(problems) => return told(&problems.into()),
+    };
+    let log = match log::start(&config.log) {
+        Ok(log) => log,
+        Err(why) => return told(&config.problem("log.level", why).into()),
+    };
+    for warning in &config.warnings {
+        tracing::warn!(event = "configuration_warning", "{warning}");
+    }
+    let is_run = matches!(command, Command::Run(_));
+    match actix_rt::System::new().block_on(execute(command, config, log)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) if is_run => logged(&failure),
+        Err(failure) => told(&failure),
+    }
+}
+
+/// False is an answer that was not hoped for.
+async fn execute(command: Command, config: Config, log: log::Control) -> Result<bool, Failure> {
+    match command {
+        Command::Run(_) => commands::run(config, log).await.map(|()| true),
+        Command::Check(_) => commands::check(config).await.map(|()| true),
+        Command::Install(_) => commands::install(config).await.map(|()| true),
+        Command::Uninstall(_) => commands::uninstall(config).await.map(|()| true),
+        Command::Status { json, .. } => commands::status(config, json).await,
+    }
+}
+
+/// Told to whoever typed the command.
+fn told(failure: &Failure) -> ExitCode {
+    for line in failure.lines() {
+        eprintln!("{line}");
+    }
+    failure.exit_code()
+}
+
+/// Told in the log, whose readers expect nothing but log lines.
+fn logged(failure: &Failure) -> ExitCode {
+    for line in failure.lines() {
+        tracing::error!(event = "ended", "pgfanout cannot go on: {line}");
+    }
+    failure.exit_code()
+}

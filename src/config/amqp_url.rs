@@ -5,9 +5,9 @@ use std::fmt;
 use lapin::uri::{AMQPScheme, AMQPUri};
 
 use super::{
-    document::{Section, Text},
     environment::substitute,
     password,
+    section::{Section, Text},
 };
 use crate::secret::Secret;
 
@@ -40,21 +40,15 @@ impl fmt::Debug for AmqpUrl {
 
 /// Reads `urls` and `password_file` of `[broker]`.
 pub(super) fn read(section: &Section<'_>) -> Vec<AmqpUrl> {
-    let (texts, document) = (section.texts("urls"), section.document);
+    let document = section.document;
+    let texts = section.required_texts("urls", "write [\"amqp://user@host:5672/\"], or leave out [broker]");
     let password = password::read(section);
-    if texts.as_ref().is_none_or(Vec::is_empty) {
-        let text = match texts {
-            None => "is missing; write urls = [\"amqp://user@host:5672/\"], or leave out [broker]",
-            Some(_) => "has no address, expected at least one such as \"amqp://user@host:5672/\"",
-        };
-        document.refuse(&section.path("urls"), text);
-    }
     let url = |text: Text| {
         let whole = substitute(&text.value, document.environment);
         let url = whole.and_then(|whole| parse(&whole, password.as_ref()));
         url.map_err(|why| document.refuse(&text.key, why)).ok()
     };
-    texts.unwrap_or_default().into_iter().filter_map(url).collect()
+    texts.into_iter().filter_map(url).collect()
 }
 
 /// The parser's own errors are not passed on: they may quote the whole URL.

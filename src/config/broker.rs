@@ -1,6 +1,6 @@
 //! `[broker]`
 
-use super::{Broker, QueueType, amqp_url, document::Section};
+use super::{Broker, QueueType, amqp_url, section::Section};
 
 const QUEUE_TYPE: [(&str, QueueType); 2] = [("classic", QueueType::Classic), ("quorum", QueueType::Quorum)];
 

@@ -2,7 +2,7 @@
 
 use std::{fs, io::Read as _, os::unix::fs::PermissionsExt as _, path::Path};
 
-use super::document::Section;
+use super::section::Section;
 use crate::secret::Secret;
 
 /// More is no password but a wrong file name.

@@ -4,11 +4,7 @@ use std::path::Path;
 
 use tokio_postgres::config::{ChannelBinding, Config, Host, SslMode, SslNegotiation};
 
-use super::{
-    document::{Document, Section},
-    environment::substitute,
-    password,
-};
+use super::{document::Document, environment::substitute, password, section::Section};
 use crate::{postgres::Database, secret::Secret};
 
 /// Where libpq looks for a server when no host is named: Debian's directory, else PostgreSQL's own.
@@ -56,6 +52,10 @@ fn parse(text: &Secret) -> Result<Config, String> {
             .to_owned());
     }
     let config: Config = text.parse().map_err(|error| explain(&error))?;
+    // A password with an @ of its own ends there, and its rest would be shown as the host.
+    if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
+        return Err("has an @ in its host; write %40 for an @ in a password".to_owned());
+    }
     no_tls(&config)?;
     Ok(config)
 }

@@ -1,9 +1,8 @@
 //! `[primary]` and `[[table]]`.
 
 use super::{
-    OldRecord, Primary, TableOptions,
-    document::{Section, Text},
-    postgres_url,
+    OldRecord, Primary, TableOptions, postgres_url,
+    section::{Section, Text},
 };
 use crate::pattern::Pattern;
 
@@ -14,32 +13,30 @@ const MAX_HOURS: u64 = 876_000;
 
 pub(super) fn read(section: &Section<'_>) -> Option<Primary> {
     let database = postgres_url::read(section, "primary");
-    let tables = patterns(section, "tables");
-    let exclude = patterns(section, "exclude");
+    let remedy = "write patterns such as [\"public.*\"], or leave it out for all tables";
+    let tables = section.filled_texts("tables", remedy);
+    let exclude = section.texts("exclude").unwrap_or_default();
     let old_record = section.choice("old_record", &OLD_RECORD).unwrap_or(OldRecord::Full);
     let hours = section.integer("changelog_retention_hours", 168, 1..=MAX_HOURS);
     let changelog_max_bytes = section.integer("changelog_max_bytes", 10 << 30, 1 << 20..=1 << 60);
     section.finish();
-    if tables.as_ref().is_some_and(Vec::is_empty) {
-        let text = "names no table, expected patterns such as [\"public.*\"]; leave it out for all tables";
-        section.document.refuse(&section.path("tables"), text);
-    }
+    let tables = match tables {
+        Some(tables) => patterns(section, &tables),
+        None => vec![Pattern::parse("*.*").ok()?],
+    };
+    let exclude = patterns(section, &exclude);
     Some(Primary {
         database: database?,
-        tables: match tables {
-            Some(tables) => tables,
-            None => vec![Pattern::parse("*.*").ok()?],
-        },
-        exclude: exclude.unwrap_or_default(),
+        tables,
+        exclude,
         old_record,
         changelog_retention_hours: u32::try_from(hours).ok()?,
         changelog_max_bytes,
     })
 }
 
-fn patterns(section: &Section<'_>, key: &'static str) -> Option<Vec<Pattern>> {
-    let texts = section.texts(key)?;
-    Some(texts.iter().filter_map(|text| pattern(section, text)).collect())
+fn patterns(section: &Section<'_>, texts: &[Text]) -> Vec<Pattern> {
+    texts.iter().filter_map(|text| pattern(section, text)).collect()
 }
 
 fn pattern(section: &Section<'_>, text: &Text) -> Option<Pattern> {
@@ -47,11 +44,11 @@ fn pattern(section: &Section<'_>, text: &Text) -> Option<Pattern> {
     parsed.map_err(|why| section.document.refuse(&text.key, format!("{:?} {why}", text.value))).ok()
 }
 
-/// All `[[table]]` sections.
-pub(super) fn read_tables(sections: &[Section<'_>]) -> Vec<TableOptions> {
+/// All `[[table]]` sections; what they leave out is as in `[primary]`.
+pub(super) fn read_tables(sections: &[Section<'_>], primary: Option<&Primary>) -> Vec<TableOptions> {
     let mut tables: Vec<TableOptions> = Vec::new();
     for section in sections {
-        let Some(table) = table(section) else { continue };
+        let Some(table) = table(section, primary) else { continue };
         if tables.iter().any(|other| other.name.is_same_as(&table.name)) {
             let text = format!("{} has a [[table]] section already, expected one; join them", table.name);
             section.document.refuse(&section.path("name"), text);
@@ -61,9 +58,9 @@ pub(super) fn read_tables(sections: &[Section<'_>]) -> Vec<TableOptions> {
     tables
 }
 
-fn table(section: &Section<'_>) -> Option<TableOptions> {
+fn table(section: &Section<'_>, primary: Option<&Primary>) -> Option<TableOptions> {
     let text = section.required_text("name", "write the table's name, such as \"public.users\"");
-    let old_record = section.choice("old_record", &OLD_RECORD).unwrap_or(OldRecord::Full);
+    let old_record = section.choice("old_record", &OLD_RECORD);
     section.finish();
     let text = text?;
     let name = pattern(section, &text)?;
@@ -71,5 +68,6 @@ fn table(section: &Section<'_>) -> Option<TableOptions> {
         let why = format!("{:?} has a wildcard, expected the name of one table", text.value);
         section.document.refuse(&text.key, why);
     }
-    Some(TableOptions { name, old_record })
+    let default = primary.map_or(OldRecord::Full, |primary| primary.old_record);
+    Some(TableOptions { name, old_record: old_record.unwrap_or(default) })
 }

@@ -4,11 +4,12 @@ use std::{env, fs, path::Path, time::Duration};
 
 use super::{
     Config, Copy, Format, Log, Problems, broker,
-    document::{Document, Section},
+    document::Document,
     environment::Environment,
     primary,
     problem::{Place, Problem},
     replica,
+    section::Section,
 };
 use crate::log;
 
@@ -34,15 +35,16 @@ pub(super) fn read(file: &Path, text: &str, environment: Environment<'_>) -> Res
 /// None when there are problems.
 pub(super) fn read_document(document: &Document<'_>) -> Option<Config> {
     let parsed = document.parse()?;
-    let root = document.root(parsed.get_ref());
+    let root = Section::root(document, parsed.get_ref());
     let primary = primary::read(&root.section("primary"));
     let broker = root.optional_section("broker").map(|section| broker::read(&section));
     let replicas = root.sections("replica");
-    if broker.is_none() && replicas.is_empty() {
+    if broker.is_none() && replicas.as_ref().is_some_and(Vec::is_empty) {
         document.refuse("replica", "is missing; add a section [[replica]] with its url, or a [broker]");
     }
-    let replicas = replica::read(&replicas, primary.as_ref());
-    let tables = primary::read_tables(&root.sections("table"));
+    let replicas = replica::read(&replicas.unwrap_or_default(), primary.as_ref());
+    let tables = root.sections("table").unwrap_or_default();
+    let tables = primary::read_tables(&tables, primary.as_ref());
     let copy = copy(&root.section("copy"));
     let shutdown_grace = shutdown_grace(&root.section("process"));
     let log = log(&root.section("log"));

@@ -2,8 +2,8 @@
 
 use super::{
     ExistingRows, Primary, Replica,
-    document::Section,
     postgres_url::{self, targets},
+    section::Section,
 };
 use crate::postgres::Database;
 

@@ -1,0 +1,174 @@
+//! The command line, and what a command's end means to the shell.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::{Problem, Problems},
+    error::Error,
+};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  all is well
+  1  it failed, or `status` found a replica that does not follow
+  2  wrong arguments or configuration
+
+Every key of the configuration file is explained in config/pgfanout.toml.";
+
+/// Replicates a PostgreSQL primary to any number of PostgreSQL replicas through RabbitMQ.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Replicate until told to end (SIGTERM, SIGINT)
+    ///
+    /// Installs what is missing on the primary and the replicas, copies what a replica does not have
+    /// yet, and then follows. May be killed at any moment: it goes on where it was.
+    #[command(after_help = EXIT_CODES)]
+    Run(Configured),
+
+    /// Check the configuration, the databases, the broker and all privileges, and change nothing
+    #[command(after_help = EXIT_CODES)]
+    Check(Configured),
+
+    /// Install capture on the primary, without replicating; `run` does this by itself
+    ///
+    /// For where the user that replicates may not create triggers. May be repeated.
+    #[command(after_help = EXIT_CODES)]
+    Install(Configured),
+
+    /// Remove every trace of pgfanout from the primary, the replicas and the broker
+    ///
+    /// Replicated tables and their rows stay where they are. May be repeated.
+    #[command(after_help = EXIT_CODES)]
+    Uninstall(Configured),
+
+    /// Show where every replica stands, also while `run` is down
+    ///
+    /// Asks the databases and the broker themselves.
+    #[command(after_help = EXIT_CODES)]
+    Status {
+        /// The configuration.
+        #[command(flatten)]
+        configured: Configured,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What every command needs.
+#[derive(Args, Debug)]
+pub struct Configured {
+    /// The configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+impl Command {
+    /// The configuration file of any command.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        match self {
+            Self::Run(configured) | Self::Check(configured) => &configured.config,
+            Self::Install(configured) | Self::Uninstall(configured) => &configured.config,
+            Self::Status { configured, .. } => &configured.config,
+        }
+    }
+}
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+pub enum Failure {
+    /// What is asked for makes no sense: exit code 2.
+    Configuration(Problems),
+    /// What was tried did not succeed: exit code 1.
+    Failed(Error),
+}
+
+impl Failure {
+    /// What the shell is told.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Failed(_) => 1,
+            Self::Configuration(_) => 2,
+        })
+    }
+
+    /// What the operator is told, a line each.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Configuration(problems) => problems.0.iter().map(ToString::to_string).collect(),
+            Self::Failed(error) => vec![error.chain()],
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::Configuration(problems)
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Configuration(problem.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, error::ErrorKind};
+
+    use super::*;
+
+    fn refused(arguments: &[&str]) -> ErrorKind {
+        let arguments = std::iter::once(&"pgfanout").chain(arguments);
+        Arguments::try_parse_from(arguments).expect_err("the arguments are wrong").kind()
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_takes_a_file() {
+        for command in ["run", "check", "install", "uninstall", "status"] {
+            let parsed = Arguments::try_parse_from(["pgfanout", command, "--config", "a.toml"]);
+            assert_eq!(parsed.expect(command).command.config(), Path::new("a.toml"));
+            assert_eq!(refused(&[command]), ErrorKind::MissingRequiredArgument);
+        }
+        let status = Arguments::try_parse_from(["pgfanout", "status", "--config", "a.toml", "--json"]);
+        assert!(matches!(status.expect("status").command, Command::Status { json: true, .. }));
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused() {
+        assert_eq!(refused(&["fly"]), ErrorKind::InvalidSubcommand);
+        assert_eq!(refused(&["run", "--config", "a", "--json"]), ErrorKind::UnknownArgument);
+        assert_eq!(refused(&["--version"]), ErrorKind::DisplayVersion);
+        assert_eq!(refused(&["--help"]), ErrorKind::DisplayHelp);
+        assert_eq!(refused(&[]), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
+    }
+}
