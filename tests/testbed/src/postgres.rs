@@ -1,0 +1,223 @@
+//! Private PostgreSQL clusters.
+
+use std::{
+    env,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use tokio_postgres::{Client, NoTls};
+
+use crate::{
+    account::Account,
+    port,
+    premises::{Farewell, Premises},
+    server::Server,
+    template,
+};
+
+/// Small, quick to start, and safe against the kill of processes, though not of the machine.
+const SETTINGS: &[(&str, &str)] = &[
+    ("listen_addresses", "127.0.0.1"),
+    ("fsync", "off"),
+    ("full_page_writes", "off"),
+    ("shared_buffers", "32MB"),
+    ("max_connections", "100"),
+    ("max_wal_size", "256MB"),
+    ("jit", "off"),
+    // Segments in /dev/shm would stay behind when the server is killed.
+    ("dynamic_shared_memory_type", "mmap"),
+];
+
+/// How a cluster is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Ends the sessions, writes a checkpoint.
+    Fast,
+    /// Ends at once; the next start recovers from the log.
+    Immediate,
+}
+
+/// A PostgreSQL server of our own, on a free port of 127.0.0.1, with superuser `postgres`.
+///
+/// Dropping it ends it and removes its data.
+#[derive(Debug)]
+pub struct Cluster {
+    server: Server,
+    binaries: PathBuf,
+    account: Option<Account>,
+    port: u16,
+    password: String,
+    premises: Premises,
+}
+
+impl Cluster {
+    /// Starts a fresh cluster with the given settings of `postgresql.conf` on top of the test bed's own
+    /// (among them `fsync = off`), and returns when it takes connections.
+    pub async fn start(options: &[(&str, &str)]) -> Self {
+        let (binaries, account) = (binaries(), Account::for_servers());
+        let premises = Premises::new(account, Farewell::Quit);
+        let data = premises.path().join("data");
+        let password = template::copy_to(&data, &binaries, account);
+        let server = Server::new("PostgreSQL", data);
+        let mut cluster = Self { server, binaries, account, port: 0, password, premises };
+        // A port that was free a moment ago may be taken by somebody else's server by now.
+        for _ in 0..3 {
+            cluster.port = port::free();
+            cluster.configure(options);
+            match cluster.run().await {
+                Ok(()) => return cluster,
+                Err(problem) if problem.contains("Address already in use") => {}
+                Err(problem) => panic!("{problem}"),
+            }
+        }
+        panic!("no port stayed free long enough to start PostgreSQL on it");
+    }
+
+    fn configure(&self, options: &[(&str, &str)]) {
+        let mut text = format!("port = {}\n", self.port);
+        let socket_directory = self.premises.path().to_str().expect("a path in UTF-8");
+        for (name, value) in
+            SETTINGS.iter().chain(&[("unix_socket_directories", socket_directory)]).chain(options)
+        {
+            writeln!(text, "{name} = '{}'", value.replace('\'', "''")).expect("a String takes all");
+        }
+        // Read after postgresql.conf, and the later line wins.
+        let file = self.data().join("postgresql.auto.conf");
+        fs::write(file, text).expect("the settings can be written");
+    }
+
+    async fn run(&self) -> Result<(), String> {
+        let mut command = Command::new(self.binaries.join("postgres"));
+        command.arg("-D").arg(self.data());
+        if let Some(account) = self.account {
+            account.run(&mut command);
+        }
+        self.server.start(&mut command, &self.log());
+        self.server.wait_until(&self.log(), async || self.is_ready()).await
+    }
+
+    /// The postmaster says so in its lock file; one that was killed left its own there.
+    fn is_ready(&self) -> bool {
+        let text = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        let mut lines = text.lines();
+        let pid = lines.next().and_then(|line| line.trim().parse().ok());
+        let status = lines.nth(6).map(str::trim);
+        pid.is_some() && pid == self.server.pid() && status == Some("ready")
+    }
+
+    /// Starts it again after [`stop`](Self::stop) or [`kill9`](Self::kill9), on the same port with the
+    /// same data, and returns when it takes connections.
+    pub async fn start_again(&self) {
+        self.run().await.unwrap_or_else(|problem| panic!("{problem}"));
+    }
+
+    /// Stops it and returns when all of its processes have ended.
+    pub async fn stop(&self, how: Shutdown) {
+        self.server.signal(match how {
+            Shutdown::Fast => Signal::SIGINT,
+            Shutdown::Immediate => Signal::SIGQUIT,
+        });
+        self.server.wait_for_end(Duration::from_secs(60)).await;
+    }
+
+    /// Kills all of its processes with SIGKILL and returns when none is left.
+    pub async fn kill9(&self) {
+        self.server.kill9().await;
+    }
+
+    /// Stops all of its processes where they are: connections stay open and nobody answers.
+    pub fn pause(&self) {
+        self.server.signal_all(Signal::SIGSTOP);
+    }
+
+    /// Ends a [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.server.signal_all(Signal::SIGCONT);
+    }
+
+    /// The connection string of a database, with the superuser's password.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        format!("postgresql://postgres:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// The port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Creates an empty database.
+    pub async fn create_database(&self, name: &str) {
+        // From template0, which nobody can be connected to: that would be in the way.
+        let create = format!("CREATE DATABASE {} TEMPLATE template0", quote(name));
+        self.client("postgres").await.batch_execute(&create).await.expect("the database can be created");
+    }
+
+    /// Drops a database, and every connection to it.
+    pub async fn drop_database(&self, name: &str) {
+        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote(name));
+        self.client("postgres").await.batch_execute(&drop).await.expect("the database can be dropped");
+    }
+
+    /// Opens a connection and drives it in a task of the current runtime.
+    pub async fn client(&self, database: &str) -> Client {
+        connect(&self.url(database)).await.unwrap_or_else(|error| panic!("connecting to {database}: {error:?}"))
+    }
+
+    /// One of PostgreSQL's own programs, of the version that this cluster runs, such as `pgbench`.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.binaries.join(name)
+    }
+
+    /// The server's log file.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.premises.path().join("log")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.premises.path().join("data")
+    }
+}
+
+/// Opens a connection and drives it in a task of the current runtime, which ends with the client.
+///
+/// # Errors
+/// The driver's, where the server does not take the connection.
+pub async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// Quotes an identifier for SQL.
+#[must_use]
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Where PostgreSQL's programs are: `PGFANOUT_TEST_PG_BIN`, or the newest version in the place where
+/// Debian and Ubuntu put them, or the first `postgres` on the `PATH`.
+fn binaries() -> PathBuf {
+    if let Some(chosen) = env::var_os("PGFANOUT_TEST_PG_BIN") {
+        return chosen.into();
+    }
+    let version = |directory: &Path| directory.file_name()?.to_str()?.parse::<u32>().ok();
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest = versions
+        .map(|entry| entry.path())
+        .filter(|directory| directory.join("bin/postgres").exists())
+        .max_by_key(|directory| version(directory));
+    let path = env::var_os("PATH").unwrap_or_default();
+    newest
+        .map(|directory| directory.join("bin"))
+        .or_else(|| env::split_paths(&path).find(|directory| directory.join("postgres").exists()))
+        .expect("PostgreSQL is installed: tests/setup.sh does that")
+}

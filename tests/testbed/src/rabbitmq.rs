@@ -1,0 +1,214 @@
+//! Private RabbitMQ nodes.
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use lapin::{Connection, ConnectionProperties};
+use nix::sys::signal::Signal;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::{
+    account::Account,
+    port,
+    premises::{Farewell, Premises},
+    server::Server,
+};
+
+/// A RabbitMQ node of our own, without plugins, on free ports of 127.0.0.1.
+///
+/// Dropping it ends it and removes its data.
+#[derive(Debug)]
+pub struct Broker {
+    node: Server,
+    /// Erlang's name service, one of our own: one that is shared may belong to a service of the system.
+    epmd: Server,
+    installation: PathBuf,
+    account: Option<Account>,
+    port: u16,
+    distribution_port: u16,
+    epmd_port: u16,
+    password: String,
+    premises: Premises,
+}
+
+impl Broker {
+    /// Starts a fresh node and returns when it takes connections: some five seconds.
+    pub async fn start() -> Self {
+        let account = Account::for_servers();
+        let premises = Premises::new(account, Farewell::Kill);
+        let broker = Self {
+            node: Server::new("RabbitMQ", premises.path().join("node")),
+            epmd: Server::new("epmd", premises.path().join("epmd")),
+            installation: installation(),
+            account,
+            port: port::free(),
+            distribution_port: port::free(),
+            epmd_port: port::free(),
+            password: port::random_hex(16),
+            premises,
+        };
+        broker.lay_out();
+        broker.start_epmd();
+        broker.start_again().await;
+        broker
+    }
+
+    fn lay_out(&self) {
+        let home = self.premises.path();
+        let cookie = home.join(".erlang.cookie");
+        fs::write(&cookie, port::random_hex(16)).expect("the cookie can be written");
+        fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400)).expect("the cookie is ours");
+        fs::create_dir(home.join("node")).expect("the directory is fresh");
+        fs::create_dir(home.join("epmd")).expect("the directory is fresh");
+        fs::write(home.join("enabled_plugins"), "[].").expect("the directory is ours");
+        fs::write(home.join("environment"), "").expect("the directory is ours");
+        let settings = [
+            format!("listeners.tcp.1 = 127.0.0.1:{}", self.port),
+            "default_user = pgfanout".to_owned(),
+            format!("default_pass = {}", self.password),
+            "vm_memory_high_watermark.absolute = 1GB".to_owned(),
+            "disk_free_limit.absolute = 50MB".to_owned(),
+        ];
+        fs::write(home.join("rabbitmq.conf"), settings.join("\n")).expect("the directory is ours");
+        if let Some(account) = self.account {
+            account.own_all(home);
+        }
+    }
+
+    fn start_epmd(&self) {
+        let mut command = Command::new("epmd");
+        command.args(["-address", "127.0.0.1", "-port", &self.epmd_port.to_string()]);
+        self.prepare(&mut command);
+        self.epmd.start(&mut command, &self.premises.path().join("epmd.log"));
+    }
+
+    /// Starts it again after [`stop`](Self::stop) or [`kill9`](Self::kill9), on the same port with the
+    /// same data, and returns when it takes connections.
+    pub async fn start_again(&self) {
+        // Called directly: the wrapper in /usr/sbin insists on the user rabbitmq.
+        let mut command = Command::new(self.installation.join("sbin/rabbitmq-server"));
+        self.prepare(&mut command);
+        self.node.start(&mut command, &self.log());
+        let ready = self.node.wait_until(&self.log(), async || self.answers().await).await;
+        ready.unwrap_or_else(|problem| panic!("{problem}"));
+    }
+
+    /// What node, name service and command line tools must agree on.
+    fn prepare(&self, command: &mut Command) {
+        let home = self.premises.path();
+        let local = "-kernel inet_dist_use_interface {127,0,0,1}";
+        command
+            .env("HOME", home)
+            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODENAME", "pgfanout@localhost")
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", self.port.to_string())
+            .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
+            .env("RABBITMQ_MNESIA_BASE", home.join("node"))
+            .env("RABBITMQ_LOG_BASE", home.join("log"))
+            .env("RABBITMQ_CONFIG_FILE", home.join("rabbitmq.conf"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", home.join("enabled_plugins"))
+            .env("RABBITMQ_CONF_ENV_FILE", home.join("environment"))
+            .env("RABBITMQ_PID_FILE", home.join("node.pid"))
+            .env("RABBITMQ_CTL_ERL_ARGS", local)
+            // Idle schedulers that spin would eat the cores that the tests need.
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                format!("{local} +sbwt none +sbwtdcpu none +sbwtdio none"),
+            )
+            // The start script then becomes the node, instead of waiting beside it.
+            .env("RUNNING_UNDER_SYSTEMD", "true")
+            .env_remove("NOTIFY_SOCKET");
+        if let Some(account) = self.account {
+            account.run(command);
+        }
+    }
+
+    /// Whether it answers a protocol header, which it does only when its queues are there.
+    async fn answers(&self) -> bool {
+        let greet = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+            stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
+            stream.read_u8().await
+        };
+        matches!(tokio::time::timeout(Duration::from_secs(5), greet).await, Ok(Ok(_)))
+    }
+
+    /// Stops it in an orderly way and returns when it has ended.
+    pub async fn stop(&self) {
+        self.node.signal(Signal::SIGTERM);
+        self.node.wait_for_end(Duration::from_secs(60)).await;
+    }
+
+    /// Kills it with SIGKILL and returns when none of its processes is left.
+    pub async fn kill9(&self) {
+        self.node.kill9().await;
+    }
+
+    /// Stops it where it is: connections stay open and nobody answers.
+    pub fn pause(&self) {
+        self.node.signal_all(Signal::SIGSTOP);
+    }
+
+    /// Ends a [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.node.signal_all(Signal::SIGCONT);
+    }
+
+    /// The address for AMQP clients, with user and password.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("amqp://pgfanout:{}@127.0.0.1:{}/%2f", self.password, self.port)
+    }
+
+    /// The AMQP port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Opens a connection.
+    pub async fn connect(&self) -> Connection {
+        Connection::connect(&self.url(), ConnectionProperties::default()).await.expect("the broker is up")
+    }
+
+    /// Runs `rabbitmqctl` with these arguments and returns its output: a second or two each time.
+    pub async fn ctl(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(self.installation.join("sbin/rabbitmqctl"));
+        self.prepare(&mut command);
+        command.arg("--quiet").args(arguments).current_dir(self.premises.path());
+        let described = format!("{arguments:?}");
+        let run = tokio::task::spawn_blocking(move || command.output());
+        let done = run.await.expect("it does not panic").expect("rabbitmqctl starts");
+        let (output, errors) =
+            (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        assert!(done.status.success(), "rabbitmqctl {described}: {output}{errors}");
+        output.into_owned()
+    }
+
+    /// The file that the node's output goes to.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.premises.path().join("node.log")
+    }
+}
+
+/// Where RabbitMQ is installed: `PGFANOUT_TEST_RABBITMQ`, or the place of the Debian package.
+fn installation() -> PathBuf {
+    if let Some(chosen) = env::var_os("PGFANOUT_TEST_RABBITMQ") {
+        return chosen.into();
+    }
+    let versions = fs::read_dir("/usr/lib/rabbitmq/lib").into_iter().flatten().flatten();
+    let is_complete = |path: &Path| path.join("sbin/rabbitmq-server").exists();
+    let found = versions.map(|entry| entry.path()).find(|path| is_complete(path));
+    found.expect("RabbitMQ is installed: tests/setup.sh does that")
+}
