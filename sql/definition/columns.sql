@@ -21,7 +21,7 @@ LEFT JOIN LATERAL (
     FROM pg_collation AS co
     JOIN pg_namespace AS n ON n.oid = co.collnamespace
     WHERE co.oid = a.attcollation AND a.attcollation <> t.typcollation
-) AS collation ON true
+) AS collated ON true
 LEFT JOIN LATERAL (
     SELECT format(
         ' GENERATED %s AS IDENTITY (SEQUENCE NAME %I.%I INCREMENT BY %s MINVALUE %s MAXVALUE %s START WITH %s CACHE %s%s)',
@@ -35,18 +35,18 @@ LEFT JOIN LATERAL (
     JOIN pg_sequence AS s ON s.seqrelid = c.oid
     WHERE a.attidentity <> '' AND o.deptype = 'i' AND o.classid = 'pg_class'::regclass
         AND o.refclassid = 'pg_class'::regclass AND o.refobjid = a.attrelid AND o.refobjsubid = a.attnum
-) AS identity ON true
+) AS numbered ON true
 CROSS JOIN LATERAL (
     SELECT
         concat(
             format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)),
-            collation.clause,
+            collated.clause,
             CASE a.attgenerated
                 WHEN '' THEN ' DEFAULT ' || pg_get_expr(d.adbin, d.adrelid)
                 WHEN 's' THEN format(' GENERATED ALWAYS AS (%s) STORED', pg_get_expr(d.adbin, d.adrelid))
                 ELSE format(' GENERATED ALWAYS AS (%s) VIRTUAL', pg_get_expr(d.adbin, d.adrelid))
             END,
-            identity.clause
+            numbered.clause
         ) AS start,
         -- Until a NOT NULL is validated (PostgreSQL 18), rows that violate it may exist.
         a.attnotnull AND NOT EXISTS (

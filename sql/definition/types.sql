@@ -50,7 +50,7 @@ CROSS JOIN LATERAL (
         SELECT
             a.attnum,
             format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod))
-            || coalesce(format(' COLLATE %I.%I', n.nspname, co.collname), '') AS declaration
+            || coalesce(' COLLATE ' || quote_ident(n.nspname) || '.' || quote_ident(co.collname), '') AS declaration
         FROM pg_attribute AS a
         JOIN pg_type AS y ON y.oid = a.atttypid
         LEFT JOIN pg_collation AS co ON co.oid = a.attcollation AND a.attcollation <> y.typcollation
@@ -64,7 +64,7 @@ SELECT
     t.oid,
     concat(
         format('CREATE DOMAIN %s AS %s', t.name, base.name),
-        format(' COLLATE %I.%I', n.nspname, co.collname),
+        ' COLLATE ' || quote_ident(n.nspname) || '.' || quote_ident(co.collname),
         ' DEFAULT ' || pg_get_expr(t.typdefaultbin, 0),
         CASE WHEN t.typnotnull THEN ' NOT NULL' END,
         (

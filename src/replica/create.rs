@@ -181,13 +181,10 @@ async fn refuse_differences(
 /// Makes what the table needs and is not there. What is not copied is refused, all of it at once.
 async fn make_needs(replica: &Transaction<'_>, database: &str, definition: &TableDefinition) -> Result<()> {
     let absent = absent_needs(replica, database, definition).await?;
-    let refused: Vec<_> =
-        absent.iter().filter_map(|(need, obstacle)| refusal(need, obstacle.as_deref())).collect();
-    if !refused.is_empty() {
+    if let Some(reason) = refusal(&absent) {
         return Err(Error::Unfit(format!(
-            "{database}: table {} can't be created: it needs {}",
-            definition.table,
-            refused.join("; and ")
+            "{database}: table {} can't be created: {reason}",
+            definition.table
         )));
     }
     for statement in absent.iter().filter_map(|(need, _)| need.statement.as_deref()) {
@@ -196,17 +193,21 @@ async fn make_needs(replica: &Transaction<'_>, database: &str, definition: &Tabl
     Ok(())
 }
 
-fn refusal(need: &Need, obstacle: Option<&str>) -> Option<String> {
-    let Need { kind, identity, .. } = need;
-    if let Some(obstacle) = obstacle {
-        return Some(format!("{kind} {identity}, but {obstacle}"));
+/// What is in the way of making what is absent, and how to remove it.
+fn refusal(absent: &[(&Need, Option<String>)]) -> Option<String> {
+    let named = |need: &Need| format!("{} {}", need.kind, need.identity);
+    let obstacles = absent.iter().filter_map(|(need, obstacle)| Some((named(need), obstacle.as_ref()?)));
+    let mut reasons: Vec<_> =
+        obstacles.map(|(name, obstacle)| format!("it needs {name}, but {obstacle}")).collect();
+    let by_hand = absent.iter().filter(|(need, obstacle)| need.statement.is_none() && obstacle.is_none());
+    let by_hand: Vec<_> = by_hand.map(|(need, _)| named(need)).collect();
+    if !by_hand.is_empty() {
+        reasons.push(format!(
+            "it needs {}, not copied and not there; remedy: create that there, or the table without what uses it",
+            by_hand.join(" and ")
+        ));
     }
-    need.statement.is_none().then(|| {
-        format!(
-            "{kind} {identity}, which is not there, and such things are not copied; remedy: create the {kind} \
-             there, or create the table there without what uses it"
-        )
-    })
+    (!reasons.is_empty()).then(|| reasons.join(". And "))
 }
 
 async fn absent_needs<'a>(
