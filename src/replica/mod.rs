@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod catch_up;
-//pub mod copy;
-//pub mod join;
+pub mod create;
+pub mod definition;
+pub mod difference;
 pub mod state;

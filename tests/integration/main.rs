@@ -1,2 +1,4 @@
 //! Integration tests against real servers.
 #![allow(clippy::unwrap_used, clippy::panic)]
+
+mod definition;

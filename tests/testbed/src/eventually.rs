@@ -34,7 +34,11 @@ impl<T, E: Debug> Outcome for Result<T, E> {
 ///
 /// # Panics
 /// When that has not happened within `limit`: names `what` was awaited and what was last seen.
-pub async fn eventually<O: Outcome>(limit: Duration, what: &str, mut look: impl AsyncFnMut() -> O) -> O::Value {
+pub async fn eventually<O: Outcome>(
+    limit: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> O,
+) -> O::Value {
     let started = Instant::now();
     let mut last = "nothing: the first look has not come back".to_owned();
     let mut pause = Duration::from_millis(2);

@@ -167,7 +167,9 @@ impl Cluster {
 
     /// Opens a connection and drives it in a task of the current runtime.
     pub async fn client(&self, database: &str) -> Client {
-        connect(&self.url(database)).await.unwrap_or_else(|error| panic!("connecting to {database}: {error:?}"))
+        connect(&self.url(database))
+            .await
+            .unwrap_or_else(|error| panic!("connecting to {database}: {error:?}"))
     }
 
     /// One of PostgreSQL's own programs, of the version that this cluster runs, such as `pgbench`.

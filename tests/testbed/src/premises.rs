@@ -2,10 +2,7 @@
 
 use std::{
     env, fs,
-    os::unix::{
-        fs::DirBuilderExt,
-        process::CommandExt,
-    },
+    os::unix::{fs::DirBuilderExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };

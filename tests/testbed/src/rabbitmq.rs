@@ -189,8 +189,7 @@ impl Broker {
         let described = format!("{arguments:?}");
         let run = tokio::task::spawn_blocking(move || command.output());
         let done = run.await.expect("it does not panic").expect("rabbitmqctl starts");
-        let (output, errors) =
-            (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        let (output, errors) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
         assert!(done.status.success(), "rabbitmqctl {described}: {output}{errors}");
         output.into_owned()
     }

@@ -56,7 +56,8 @@ impl Server {
                 return Ok(());
             }
             let ended = self.exit_status().map(|status| format!("ended with {status}"));
-            let slow = (started.elapsed() > Duration::from_secs(60)).then(|| "is not ready after 60 s".into());
+            let slow =
+                (started.elapsed() > Duration::from_secs(60)).then(|| "is not ready after 60 s".into());
             if let Some(problem) = ended.or(slow) {
                 return Err(format!("{} {problem}; its log ends:\n{}", self.name, tail(log, 40)));
             }
@@ -93,7 +94,8 @@ impl Server {
     /// Waits for the end that a signal asked for.
     pub(crate) async fn wait_for_end(&self, limit: Duration) {
         let started = Instant::now();
-        while self.pid().is_some() && self.exit_status().is_none() || !working_in(&self.directory).is_empty() {
+        while self.pid().is_some() && self.exit_status().is_none() || !working_in(&self.directory).is_empty()
+        {
             assert!(started.elapsed() < limit, "{} has not stopped within {limit:?}", self.name);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -150,7 +150,8 @@ async fn an_ordinary_user_can_run_the_servers() {
     let program = premises.path().join("servers");
     fs::copy(env::current_exe().unwrap(), &program).unwrap();
     account.own(&program);
-    let done = start_alone(&program, "servers_of_an_ordinary_user", Some(account)).wait_with_output().unwrap();
+    let done =
+        start_alone(&program, "servers_of_an_ordinary_user", Some(account)).wait_with_output().unwrap();
     let output = String::from_utf8_lossy(&done.stdout);
     assert!(done.status.success() && output.contains("1 passed"), "{output}");
 }

@@ -1,0 +1,245 @@
+//! Makes a table that a replica does not have, and checks one that it has.
+
+use tokio_postgres::{GenericClient, Transaction};
+
+use super::definition::{Index, Need, Partition, TableDefinition};
+use super::difference::{Difference, differences};
+use crate::error::{Error, Result};
+
+const PRESENCE: &str = include_str!("../../sql/definition/presence.sql");
+
+/// Two tables may need the same type: only one at a time looks for it and makes it.
+const ONE_AT_A_TIME: &str =
+    "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('pgfanout creates tables', 0))";
+
+impl Partition {
+    /// The statement that creates it below its parent.
+    #[must_use]
+    pub fn create(&self) -> String {
+        let overrides = match self.overrides.as_slice() {
+            [] => String::new(),
+            columns => format!(" ({})", columns.join(", ")),
+        };
+        let own_parts = partition_by(self.partition_key.as_deref());
+        format!(
+            "CREATE TABLE {} PARTITION OF {}{overrides} {}{own_parts}",
+            self.table, self.parent, self.bound
+        )
+    }
+}
+
+fn partition_by(key: Option<&str>) -> String {
+    key.map(|key| format!(" PARTITION BY {key}")).unwrap_or_default()
+}
+
+impl TableDefinition {
+    /// The index by which rows are found: it has to be there before the first of them.
+    #[must_use]
+    pub fn key_index(&self) -> Option<&Index> {
+        let mut key = self.key_columns.clone();
+        key.sort_unstable();
+        self.indexes.iter().find(|index| !key.is_empty() && index.identifies.as_ref() == Some(&key))
+    }
+
+    /// The statements that make the table, once its [`TableDefinition::needs`] are there: the table with its
+    /// partitions, sequences given to their columns, checks, and the index of the key.
+    #[must_use]
+    pub fn create_before_copy(&self) -> Vec<String> {
+        let columns: Vec<_> = self.columns.iter().map(|column| column.declaration.as_str()).collect();
+        let parts = partition_by(self.partition_key.as_deref());
+        let mut statements = vec![format!("CREATE TABLE {} ({}){parts}", self.table, columns.join(", "))];
+        statements.extend(self.partitions.iter().map(Partition::create));
+        statements.extend(self.needs.iter().filter_map(|need| need.afterwards.clone()));
+        statements.extend(self.checks.iter().map(|check| check.statement.clone()));
+        statements.extend(self.key_index().map(|index| index.statement.clone()));
+        statements
+    }
+
+    /// The statements that complete the table: they are cheaper when the rows are there.
+    #[must_use]
+    pub fn create_after_copy(&self) -> Vec<String> {
+        self.secondary_indexes().map(|index| index.statement.clone()).collect()
+    }
+
+    fn secondary_indexes(&self) -> impl Iterator<Item = &Index> {
+        let key = self.key_index();
+        self.indexes.iter().filter(move |&index| Some(index) != key)
+    }
+
+    fn has_index(&self, wanted: &Index) -> bool {
+        self.indexes.iter().any(|index| index.table == wanted.table && index.name == wanted.name)
+    }
+}
+
+/// Makes the table of the primary's `definition` on the replica called `database`, with all it needs, or
+/// makes sure that the one that is there can take the primary's rows; partitions it lacks are added. Says
+/// whether the table was made: then [`finish`] is due after the copy.
+///
+/// Nothing stays behind unless the caller commits.
+///
+/// # Errors
+/// [`Error::Unfit`] with all that is in the way and how to remove it; or the database's own refusal.
+pub async fn create_missing(
+    replica: &Transaction<'_>,
+    database: &str,
+    definition: &TableDefinition,
+) -> Result<bool> {
+    let doing = "waiting to create a table";
+    replica.batch_execute(ONE_AT_A_TIME).await.map_err(Error::postgres(database, doing))?;
+    let created = match find_same(replica, database, definition).await? {
+        Some(found) => {
+            add_partitions(replica, database, definition, &found).await?;
+            false
+        }
+        None => {
+            make_needs(replica, database, definition).await?;
+            for statement in definition.create_before_copy() {
+                execute(replica, database, definition, &statement).await?;
+            }
+            true
+        }
+    };
+    // What was made is checked like what was found: a type may have been there, and be another.
+    refuse_differences(replica, database, definition).await?;
+    Ok(created)
+}
+
+/// Completes a table that [`create_missing`] made: secondary indexes and the constraints that own them, each
+/// in a transaction of its own if `replica` is in none, so that one that is built stays built. Doing it again
+/// is harmless.
+///
+/// # Errors
+/// [`Error::Unfit`] if something else has the name of an index; or the database's own refusal.
+pub async fn finish(
+    replica: &impl GenericClient,
+    database: &str,
+    definition: &TableDefinition,
+) -> Result<()> {
+    let Some(found) = find_same(replica, database, definition).await? else {
+        return Err(missing_again(database, definition));
+    };
+    for index in definition.secondary_indexes().filter(|index| !found.has_index(index)) {
+        execute(replica, database, definition, &index.statement).await?;
+    }
+    let Some(found) = find_same(replica, database, definition).await? else {
+        return Err(missing_again(database, definition));
+    };
+    match definition.secondary_indexes().find(|index| !found.has_index(index)) {
+        None => Ok(()),
+        Some(index) => Err(Error::Unfit(format!(
+            "{database}: index {} of {} was not built: something else has that name there; \
+             remedy: rename or drop that",
+            index.name, index.table
+        ))),
+    }
+}
+
+fn missing_again(database: &str, definition: &TableDefinition) -> Error {
+    Error::Unfit(format!("{database}: table {} was dropped while it was being copied", definition.table))
+}
+
+async fn find_same(
+    replica: &impl GenericClient,
+    database: &str,
+    primary: &TableDefinition,
+) -> Result<Option<TableDefinition>> {
+    TableDefinition::find(replica, database, &primary.schema, &primary.name, &primary.key_columns).await
+}
+
+async fn add_partitions(
+    replica: &Transaction<'_>,
+    database: &str,
+    primary: &TableDefinition,
+    found: &TableDefinition,
+) -> Result<()> {
+    let missing = super::difference::missing_partitions(primary, found);
+    if !missing.is_empty() {
+        make_needs(replica, database, primary).await?;
+    }
+    for partition in missing {
+        execute(replica, database, primary, &partition.create()).await?;
+    }
+    Ok(())
+}
+
+async fn refuse_differences(
+    replica: &Transaction<'_>,
+    database: &str,
+    primary: &TableDefinition,
+) -> Result<()> {
+    let Some(found) = find_same(replica, database, primary).await? else {
+        return Err(missing_again(database, primary));
+    };
+    let differences = differences(primary, &found);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let sentences: Vec<_> = differences.iter().map(Difference::to_string).collect();
+    Err(Error::Unfit(format!("{database}: {}", sentences.join(". "))))
+}
+
+/// Makes what the table needs and is not there. What is not copied is refused, all of it at once.
+async fn make_needs(replica: &Transaction<'_>, database: &str, definition: &TableDefinition) -> Result<()> {
+    let absent = absent_needs(replica, database, definition).await?;
+    if let Some(reason) = refusal(&absent) {
+        return Err(Error::Unfit(format!(
+            "{database}: table {} can't be created: {reason}",
+            definition.table
+        )));
+    }
+    for statement in absent.iter().filter_map(|(need, _)| need.statement.as_deref()) {
+        execute(replica, database, definition, statement).await?;
+    }
+    Ok(())
+}
+
+/// What is in the way of making what is absent, and how to remove it.
+fn refusal(absent: &[(&Need, Option<String>)]) -> Option<String> {
+    let named = |need: &Need| format!("{} {}", need.kind, need.identity);
+    let obstacles = absent.iter().filter_map(|(need, obstacle)| Some((named(need), obstacle.as_ref()?)));
+    let mut reasons: Vec<_> =
+        obstacles.map(|(name, obstacle)| format!("it needs {name}, but {obstacle}")).collect();
+    let by_hand = absent.iter().filter(|(need, obstacle)| need.statement.is_none() && obstacle.is_none());
+    let by_hand: Vec<_> = by_hand.map(|(need, _)| named(need)).collect();
+    if !by_hand.is_empty() {
+        reasons.push(format!(
+            "it needs {}, not copied and not there; remedy: create that there, or the table without what uses it",
+            by_hand.join(" and ")
+        ));
+    }
+    (!reasons.is_empty()).then(|| reasons.join(". And "))
+}
+
+async fn absent_needs<'a>(
+    replica: &Transaction<'_>,
+    database: &str,
+    definition: &'a TableDefinition,
+) -> Result<Vec<(&'a Need, Option<String>)>> {
+    let needs = &definition.needs;
+    let catalogs: Vec<_> = needs.iter().map(|need| need.catalog.as_str()).collect();
+    let kinds: Vec<_> = needs.iter().map(|need| need.kind.as_str()).collect();
+    let identities: Vec<_> = needs.iter().map(|need| need.identity.as_str()).collect();
+    let places: Vec<_> = needs.iter().map(|need| need.parts.first().map(String::as_str)).collect();
+    let rows = replica
+        .query(PRESENCE, &[&catalogs, &kinds, &identities, &places])
+        .await
+        .map_err(Error::postgres(database, "looking for what a table needs"))?;
+    let found = needs.iter().zip(&rows).map(|(need, row)| (need, row.get("present"), row.get("obstacle")));
+    Ok(found
+        .filter(|&(_, present, _): &(_, bool, _)| !present)
+        .map(|(need, _, obstacle)| (need, obstacle))
+        .collect())
+}
+
+async fn execute(
+    replica: &impl GenericClient,
+    database: &str,
+    definition: &TableDefinition,
+    statement: &str,
+) -> Result<()> {
+    let doing = format!(
+        "making table {} as the primary has it (if that can't be, create the table there by hand) with: {statement}",
+        definition.table
+    );
+    replica.batch_execute(statement).await.map_err(Error::postgres(database, &doing))
+}
