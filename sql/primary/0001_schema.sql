@@ -1,0 +1,95 @@
+-- What pgfanout keeps on the primary. Everything is owned by the installing superuser; nobody else has
+-- a right on any of it, and nobody else needs one: the triggers run as their owner.
+CREATE SCHEMA pgfanout;
+
+-- One row: which version is installed, and which installation it is.
+CREATE TABLE pgfanout.installation (
+    only_row pg_catalog.bool PRIMARY KEY DEFAULT true
+        CONSTRAINT there_is_one_installation CHECK (only_row),
+    version pg_catalog.int4 NOT NULL,
+    -- Digest of the functions' source: another digest means that they are created again.
+    functions pg_catalog.text,
+    -- Another epoch is another history: positions of one mean nothing in the other.
+    epoch pg_catalog.uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+    installed_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    -- False where prepared transactions are allowed, which NOTIFY would make fail: capture is silent.
+    notify pg_catalog.bool NOT NULL,
+    -- Entries of the changelog with a lower xid are gone.
+    trimmed_before pg_catalog.xid8 NOT NULL DEFAULT '0'
+);
+
+-- The registry: one row for each table whose changes are logged.
+CREATE TABLE pgfanout.captured_table (
+    id pg_catalog.int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    relation pg_catalog.oid NOT NULL UNIQUE,
+    schema_name pg_catalog.text NOT NULL,
+    table_name pg_catalog.text NOT NULL,
+    -- A partition root: its triggers are row triggers, and it has leaves.
+    partitioned pg_catalog.bool NOT NULL,
+    leaves pg_catalog.oid[] NOT NULL,
+    -- Live columns that are not generated, in the order of their numbers.
+    columns pg_catalog.text[] NOT NULL,
+    -- The columns whose values name a row, in the order of the changelog's key, and their types as SQL.
+    key_columns pg_catalog.text[] NOT NULL,
+    key_types pg_catalog.text[] NOT NULL,
+    old_record pg_catalog.text NOT NULL
+        CONSTRAINT old_record_is_full_or_key CHECK (old_record IN ('full', 'key')),
+    -- Raised whenever anything above or the type of a column changed: readers cache by (id, definition).
+    definition pg_catalog.int8 NOT NULL DEFAULT 1,
+    -- What the generated functions were made from; compared to see whether they still fit.
+    shape pg_catalog.jsonb NOT NULL,
+    -- The last transaction that changed rows without a trigger's knowledge (a rewriting ALTER TABLE, a
+    -- dropped partition, a renamed enum value in a key): a delta that holds it needs the table copied anew.
+    rewritten pg_catalog.xid8,
+    -- Why the table is no longer captured, with the remedy; null while it is captured.
+    broken pg_catalog.text,
+    -- True only inside the transaction that is creating the triggers: keeps its own DDL from recursing.
+    registering pg_catalog.bool NOT NULL DEFAULT false
+);
+
+-- Append-only: which keys changed in which transaction. The order of its rows carries no meaning.
+CREATE TABLE pgfanout.changelog (
+    -- The top-level transaction, also inside savepoints.
+    xid pg_catalog.xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+    table_id pg_catalog.int4 NOT NULL,
+    -- I, D: a row with this key came, went. U: a row with this key changed. T: TRUNCATE, key null.
+    operation pg_catalog."char" NOT NULL,
+    -- The key's text in the session that pgfanout pins; several columns: the text of a text[] of theirs.
+    key pg_catalog.text COLLATE pg_catalog."C",
+    -- JSON text of the old row, for U and D where old_record is full.
+    old pg_catalog.text,
+    logged_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+CREATE INDEX changelog_xid ON pgfanout.changelog (xid);
+
+-- A flag that is read without a snapshot, so never stale: 1 while the publisher waits for a NOTIFY.
+CREATE SEQUENCE pgfanout.asleep MINVALUE 0 MAXVALUE 1 START 0;
+
+-- Batches that were cut, by number and name.
+CREATE TABLE pgfanout.batch (
+    number pg_catalog.int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    -- Tells this batch from one of the same number in a restored or replaced primary.
+    token pg_catalog.uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+    -- Null: published to all; otherwise the replica whose catch-up it is.
+    replica pg_catalog.text,
+    from_snapshot pg_catalog.pg_snapshot,
+    to_snapshot pg_catalog.pg_snapshot NOT NULL,
+    published pg_catalog.bool NOT NULL DEFAULT false,
+    cut_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+
+-- What each replica last reported of itself.
+CREATE TABLE pgfanout.replica (
+    name pg_catalog.text PRIMARY KEY,
+    -- The oldest snapshot it still needs the changelog from.
+    "position" pg_catalog.pg_snapshot NOT NULL,
+    number pg_catalog.int8,
+    token pg_catalog.uuid,
+    state pg_catalog.text,
+    detail pg_catalog.jsonb,
+    reported_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+
+REVOKE ALL ON SCHEMA pgfanout FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA pgfanout FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA pgfanout FROM PUBLIC;

@@ -1,0 +1,129 @@
+-- Capturing a table, and giving it up.
+
+-- Captures a table, or renews its capture where something about it changed. Does nothing, and takes no
+-- lock, where it is captured as asked.
+--
+-- Parameters: relation: the table; old_record: 'full' to log old rows too, 'key' for keys alone.
+-- Returns: the table's id. A capture that had a gap (a trigger was missing or disabled, it was broken)
+--   begins anew under another id, so that whoever relies on the old one sees that it ended.
+-- Raises: feature_not_supported with table, reason and remedy if it can't be captured; lock_not_available
+--   when lock_timeout, which the caller sets, passes. The caller tries again.
+-- Locks: the table in SHARE ROW EXCLUSIVE mode until the transaction ends: it waits for every writer, so
+--   that once it commits, every change is visible to later snapshots or logged.
+CREATE OR REPLACE FUNCTION pgfanout.capture(relation pg_catalog.oid, old_record pg_catalog.text DEFAULT 'full')
+RETURNS pg_catalog.int4
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found_table pgfanout.candidate;
+    captured pgfanout.captured_table;
+BEGIN
+    found_table := pgfanout.capturable(relation);
+    SELECT * INTO captured FROM pgfanout.captured_table c WHERE c.relation = capture.relation;
+    IF pgfanout.is_current(captured, found_table, capture.old_record) THEN
+        RETURN captured.id;
+    END IF;
+    EXECUTE format('LOCK TABLE %I.%I IN SHARE ROW EXCLUSIVE MODE', found_table.schema_name, found_table.table_name);
+    -- Only now nothing about it can change; and another session may have captured it while we waited.
+    found_table := pgfanout.capturable(relation);
+    SELECT * INTO captured FROM pgfanout.captured_table c WHERE c.relation = capture.relation FOR UPDATE;
+    IF captured.id IS NOT NULL AND (captured.broken IS NOT NULL OR NOT pgfanout.triggers_are_complete(captured)) THEN
+        PERFORM pgfanout.release(captured.id);
+        captured := NULL;
+    END IF;
+    RETURN pgfanout.register(captured, found_table, capture.old_record);
+END
+$$;
+
+-- What is known of a table that can be captured. relation: the table. Raises feature_not_supported if it
+-- can't be, undefined_table if there is none. Reads catalogs.
+CREATE OR REPLACE FUNCTION pgfanout.capturable(relation pg_catalog.oid) RETURNS pgfanout.candidate
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found_table pgfanout.candidate;
+BEGIN
+    SELECT * INTO found_table FROM pgfanout.candidate c WHERE c.relation = capturable.relation;
+    IF NOT found THEN
+        RAISE undefined_table USING MESSAGE = format(
+            '%s can''t be replicated: there is no such table, or it is one of the system''s or of pgfanout''s own',
+            relation::regclass);
+    ELSIF found_table.refusal IS NOT NULL THEN
+        RAISE feature_not_supported USING MESSAGE = 'table ' || found_table.refusal;
+    END IF;
+    RETURN found_table;
+END
+$$;
+
+-- Whether a table's capture fits the table and what is asked. captured: its row or null; found_table: the
+-- table as it is now. Reads catalogs.
+CREATE OR REPLACE FUNCTION pgfanout.is_current(
+    captured pgfanout.captured_table, found_table pgfanout.candidate, old_record pg_catalog.text)
+RETURNS pg_catalog.bool
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT captured.id IS NOT NULL AND captured.broken IS NULL
+        AND captured.shape = found_table.shape
+        AND captured.leaves = found_table.leaves
+        AND (captured.schema_name, captured.table_name) = (found_table.schema_name, found_table.table_name)
+        AND captured.old_record = old_record
+        AND pgfanout.triggers_are_complete(captured)
+$$;
+
+-- Writes a table's row in the registry and makes its functions and triggers fit it.
+-- captured: its row until now, or null; found_table: the table as it is. Returns its id.
+-- Locks as pgfanout.create_triggers does.
+CREATE OR REPLACE FUNCTION pgfanout.register(
+    captured pgfanout.captured_table, found_table pgfanout.candidate, old_record pg_catalog.text)
+RETURNS pg_catalog.int4
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    t pgfanout.captured_table;
+BEGIN
+    INSERT INTO pgfanout.captured_table AS c (relation, schema_name, table_name, partitioned, leaves, columns,
+            key_columns, key_types, old_record, shape, registering)
+        VALUES (found_table.relation, found_table.schema_name, found_table.table_name,
+            found_table.relkind = 'p', found_table.leaves, found_table.columns,
+            found_table.key_columns, found_table.key_types, register.old_record, found_table.shape, true)
+        ON CONFLICT (relation) DO UPDATE SET
+            (schema_name, table_name, leaves, columns, key_columns, key_types, old_record, shape, registering)
+            = (excluded.schema_name, excluded.table_name, excluded.leaves, excluded.columns,
+                excluded.key_columns, excluded.key_types, excluded.old_record, excluded.shape, true),
+            definition = c.definition + 1,
+            -- Entries with another key, or with labels that are no more, can't be read as they were meant.
+            rewritten = CASE WHEN (c.shape -> 'key') <> (excluded.shape -> 'key')
+                    OR NOT (c.shape -> 'labels') <@ (excluded.shape -> 'labels')
+                THEN pg_current_xact_id() ELSE c.rewritten END
+        RETURNING * INTO t;
+    PERFORM pgfanout.create_trigger_functions(t);
+    PERFORM pgfanout.create_triggers(t);
+    UPDATE pgfanout.captured_table c SET registering = false WHERE c.id = t.id;
+    RETURN t.id;
+END
+$$;
+
+-- Gives up a table: its triggers, functions and row go; its entries in the changelog stay.
+-- Returns whether there was such a table. Locks it in ACCESS EXCLUSIVE mode.
+CREATE OR REPLACE FUNCTION pgfanout.release(table_id pg_catalog.int4) RETURNS pg_catalog.bool
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    t pgfanout.captured_table;
+BEGIN
+    DELETE FROM pgfanout.captured_table c WHERE c.id = table_id RETURNING * INTO t;
+    IF NOT found THEN
+        RETURN false;
+    END IF;
+    PERFORM pgfanout.drop_triggers(t);
+    RETURN true;
+END
+$$;
+
+-- The entries that are visible here and were not in an earlier snapshot: two scans of the index,
+-- whatever is old or still in progress. A plain SQL function, so that it becomes part of the query.
+-- from_snapshot: the earlier one. Reads the changelog.
+CREATE OR REPLACE FUNCTION pgfanout.changes_since(from_snapshot pg_catalog.pg_snapshot)
+RETURNS SETOF pgfanout.changelog
+LANGUAGE sql STABLE AS $$
+    SELECT c.* FROM pgfanout.changelog c
+    WHERE c.xid OPERATOR(pg_catalog.>=) pg_catalog.pg_snapshot_xmax(from_snapshot)
+    UNION ALL
+    SELECT c.* FROM pgfanout.changelog c
+    WHERE c.xid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip(from_snapshot)))
+$$;

@@ -1,0 +1,134 @@
+-- DDL on captured tables: in its own transaction the registry and the triggers follow it, so that no
+-- trigger function is left behind that would fail the application. Nothing here may fail the DDL either.
+
+-- Makes one captured table fit again after DDL: renews its capture, logs rows that came or went with a
+-- partition, and gives up capture, with the reason in the registry, where it is no longer possible.
+-- captured: its row. Locks what the DDL has locked already.
+CREATE OR REPLACE FUNCTION pgfanout.follow_table(captured pgfanout.captured_table) RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found_table pgfanout.candidate;
+    leaf oid;
+BEGIN
+    SELECT * INTO found_table FROM pgfanout.candidate c WHERE c.relation = captured.relation;
+    IF NOT found THEN
+        PERFORM pgfanout.release(captured.id);
+    ELSIF found_table.refusal IS NOT NULL THEN
+        PERFORM pgfanout.give_up(captured, 'table ' || found_table.refusal);
+    ELSIF NOT pgfanout.is_current(captured, found_table, captured.old_record) THEN
+        FOR leaf IN SELECT unnest(captured.leaves) EXCEPT SELECT unnest(found_table.leaves) LOOP
+            PERFORM pgfanout.log_leaf(captured, leaf, 'D');
+        END LOOP;
+        PERFORM pgfanout.register(captured, found_table, captured.old_record);
+        FOR leaf IN SELECT unnest(found_table.leaves) EXCEPT SELECT unnest(captured.leaves) LOOP
+            PERFORM pgfanout.log_leaf(captured, leaf, 'I');
+        END LOOP;
+    END IF;
+END
+$$;
+
+-- Logs every row of a leaf that joined (I) or left (D) a captured partition root. Of a leaf that is gone
+-- the keys can't be known: the root is marked as rewritten.
+CREATE OR REPLACE FUNCTION pgfanout.log_leaf(
+    captured pgfanout.captured_table, leaf pg_catalog.oid, operation pg_catalog.text)
+RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres'
+    SET timezone = 'UTC' SET extra_float_digits = 3 SET bytea_output = 'hex' SET lc_monetary = 'C' AS $$
+DECLARE
+    t pgfanout.captured_table;
+    has_key bool;
+BEGIN
+    SELECT * INTO t FROM pgfanout.captured_table c WHERE c.id = captured.id;
+    SELECT count(*) = cardinality(t.key_columns) INTO has_key FROM pg_attribute a
+        WHERE a.attrelid = leaf AND a.attname = ANY (t.key_columns) AND NOT a.attisdropped;
+    IF NOT has_key THEN
+        UPDATE pgfanout.captured_table c SET rewritten = pg_current_xact_id() WHERE c.id = t.id;
+        RETURN;
+    END IF;
+    EXECUTE format('INSERT INTO pgfanout.changelog (table_id, operation, key) SELECT %s, %L, %s FROM ONLY %s x',
+        t.id, operation, pgfanout.key_expression(leaf, t.key_columns, 'x'), leaf::regclass);
+END
+$$;
+
+-- Stops capturing a table that can't be any more. reason: a sentence with the remedy, for the registry.
+CREATE OR REPLACE FUNCTION pgfanout.give_up(captured pgfanout.captured_table, reason pg_catalog.text)
+RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE pgfanout.captured_table c SET broken = reason, registering = true WHERE c.id = captured.id;
+    PERFORM pgfanout.drop_triggers(captured);
+    UPDATE pgfanout.captured_table c SET registering = false WHERE c.id = captured.id;
+END
+$$;
+
+-- After any DDL that may concern a captured table.
+CREATE OR REPLACE FUNCTION pgfanout.follow_ddl() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    captured pgfanout.captured_table;
+BEGIN
+    FOR captured IN SELECT * FROM pgfanout.concerned_tables(tg_tag) LOOP
+        BEGIN
+            PERFORM pgfanout.follow_table(captured);
+        EXCEPTION WHEN OTHERS THEN
+            PERFORM pgfanout.give_up_quietly(captured, sqlerrm);
+        END;
+    END LOOP;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'pgfanout could not follow %: %', tg_tag, sqlerrm;
+END
+$$;
+
+-- Gives up a table after an unforeseen failure, whose text is problem; a warning if not even that goes.
+CREATE OR REPLACE FUNCTION pgfanout.give_up_quietly(captured pgfanout.captured_table, problem pg_catalog.text)
+RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pgfanout.give_up(captured, format(
+        'table %I.%I could not be followed through DDL (%s): it has to be captured and copied anew',
+        captured.schema_name, captured.table_name, problem));
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'pgfanout could not give up table %.%: %', captured.schema_name, captured.table_name, sqlerrm;
+END
+$$;
+
+-- The captured tables that DDL may have changed. tag: of the command. For commands on relations those they
+-- name, with their roots; for all others, which may reach tables through types, schemas or CASCADE, all.
+CREATE OR REPLACE FUNCTION pgfanout.concerned_tables(tag pg_catalog.text) RETURNS SETOF pgfanout.captured_table
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT c.* FROM pgfanout.captured_table c
+    WHERE c.broken IS NULL AND NOT c.registering
+        AND CASE WHEN tag = 'CREATE TABLE' THEN c.partitioned AND EXISTS (
+            SELECT FROM pg_event_trigger_ddl_commands() o, pg_partition_ancestors(o.objid::regclass) a
+            WHERE o.classid = 'pg_class'::regclass AND a.relid = c.relation)
+        ELSE true END
+    ORDER BY c.id
+$$;
+
+-- Before a table is rewritten by DDL: its values may change without a trigger.
+CREATE OR REPLACE FUNCTION pgfanout.note_rewrite() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE pgfanout.captured_table c
+        SET definition = c.definition + 1, rewritten = pg_current_xact_id()
+        WHERE c.relation IN (
+            SELECT a.relid FROM pg_partition_ancestors(pg_event_trigger_table_rewrite_oid()::regclass) a
+            UNION ALL SELECT pg_event_trigger_table_rewrite_oid());
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'pgfanout could not note that a table is rewritten: %', sqlerrm;
+END
+$$;
+
+-- Created anew each time, since there is no CREATE OR REPLACE; ALWAYS: also in sessions in replica role.
+DROP EVENT TRIGGER IF EXISTS pgfanout_follow_ddl;
+CREATE EVENT TRIGGER pgfanout_follow_ddl ON ddl_command_end
+    WHEN TAG IN (
+        'ALTER TABLE', 'CREATE TABLE', 'DROP TABLE', 'ALTER SCHEMA', 'DROP SCHEMA', 'ALTER TYPE', 'DROP TYPE',
+        'ALTER DOMAIN', 'DROP DOMAIN', 'DROP INDEX', 'ALTER TRIGGER', 'DROP TRIGGER', 'DROP FUNCTION',
+        'DROP OWNED', 'ALTER EXTENSION', 'DROP EXTENSION', 'DROP COLLATION', 'DROP OPERATOR CLASS',
+        'DROP OPERATOR FAMILY')
+    EXECUTE FUNCTION pgfanout.follow_ddl();
+ALTER EVENT TRIGGER pgfanout_follow_ddl ENABLE ALWAYS;
+DROP EVENT TRIGGER IF EXISTS pgfanout_note_rewrite;
+CREATE EVENT TRIGGER pgfanout_note_rewrite ON table_rewrite EXECUTE FUNCTION pgfanout.note_rewrite();
+ALTER EVENT TRIGGER pgfanout_note_rewrite ENABLE ALWAYS;
