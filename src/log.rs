@@ -11,8 +11,11 @@ use tracing_subscriber::{
     reload, util::SubscriberInitExt as _,
 };
 
+pub use bars::bar;
+
 use crate::config::{Format, Log};
 
+mod bars;
 mod line;
 #[cfg(test)]
 mod tests;
@@ -40,7 +43,7 @@ pub fn start(log: &Log) -> Result<Control, String> {
     let is_terminal = io::stderr().is_terminal();
     let format = log.format.unwrap_or(if is_terminal { Format::Text } else { Format::Json });
     let colours = is_terminal && env::var_os("NO_COLOR").is_none();
-    let (subscriber, control) = subscriber(log, format, colours, io::stderr)?;
+    let (subscriber, control) = subscriber(log, format, colours, || bars::Stderr)?;
     subscriber.try_init().map_err(|error| error.to_string())?;
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Connections to PostgreSQL: time limits, pinned session settings, prepared statements, quoting.
 
-use std::{cell::RefCell, collections::HashMap, future::Future, time::Duration};
+use std::{cell::RefCell, collections::HashMap, future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use tokio_postgres::{
@@ -151,9 +151,14 @@ impl Session {
     ///
     /// # Errors
     /// When it fails or the link breaks.
-    pub async fn stream<P: ToSql>(&self, doing: &str, sql: &str, parameters: &[P]) -> Result<RowStream> {
+    pub async fn stream<P: ToSql>(
+        &self,
+        doing: &str,
+        sql: &str,
+        parameters: &[P],
+    ) -> Result<Pin<Box<RowStream>>> {
         let statement = self.prepare(doing, sql).await?;
-        self.limited(doing, self.client.query_raw(&statement, parameters)).await
+        self.limited(doing, self.client.query_raw(&statement, parameters)).await.map(Box::pin)
     }
 
     /// A `COPY … FROM STDIN`, to be finished.

@@ -142,6 +142,40 @@ impl Shape {
         )
     }
 
+    /// `SELECT`s the key that lies `$n` rows behind the key `$1…`, or behind the table's beginning.
+    #[must_use]
+    pub fn select_boundary(&self, from_start: bool) -> String {
+        let keys = self.key_list("t.");
+        let (after, offset) = match from_start {
+            true => (String::new(), 1),
+            false => (format!("WHERE ({keys}) > ({}) ", self.key_parameters(1)), self.key.len() + 1),
+        };
+        let (key, table) = (self.key_text(), self.quoted());
+        format!(
+            "SELECT {key} FROM {table} t {after}ORDER BY {keys} OFFSET ${offset}::pg_catalog.int8 LIMIT 1"
+        )
+    }
+
+    /// `SELECT`s the rows behind a key up to another; the parameters are the keys that are given.
+    #[must_use]
+    pub fn select_range(&self, from_start: bool, to_end: bool) -> String {
+        let keys = self.key_list("t.");
+        let mut conditions = Vec::new();
+        if !from_start {
+            conditions.push(format!("({keys}) > ({})", self.key_parameters(1)));
+        }
+        if !to_end {
+            let first = 1 + if from_start { 0 } else { self.key.len() };
+            conditions.push(format!("({keys}) <= ({})", self.key_parameters(first)));
+        }
+        let filter = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", conditions.join(" AND "))
+        };
+        format!("SELECT {} FROM {} t{filter}", self.row_text(), self.quoted())
+    }
+
     /// `DELETE`s the rows with the keys in the arrays.
     #[must_use]
     pub fn delete_by_keys(&self) -> String {

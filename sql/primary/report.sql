@@ -1,13 +1,46 @@
--- Notes where a replica stands.
+-- Notes where a replica stands, and answers with what it should know.
 -- Parameters: $1 text: its name; $2 pg_snapshot as text: the oldest snapshot it needs; $3 int8, $4 text:
 -- the name of the batch it applied last; $5 text: its state.
--- Writes pgfanout.replica.
-INSERT INTO pgfanout.replica (name, "position", number, token, state, reported_at)
-VALUES ($1, $2::text::pg_snapshot, $3, $4::text::uuid, $5, clock_timestamp())
-ON CONFLICT (name) DO UPDATE
-SET
-    "position" = excluded."position",
-    number = excluded.number,
-    token = excluded.token,
-    state = excluded.state,
-    reported_at = excluded.reported_at
+-- Returns the end of the last batch that was cut for all (or the replica's own snapshot, if there was
+-- none), and a text that changes whenever a captured table comes, goes or is altered.
+-- Writes pgfanout.replica unless nothing changed within a minute: an idle system leaves the disk alone.
+WITH
+    told AS (
+        INSERT INTO pgfanout.replica (name, "position", number, token, state, reported_at)
+        SELECT $1, $2::text::pg_snapshot, $3, $4::text::uuid, $5, clock_timestamp()
+        WHERE
+            NOT EXISTS (
+                SELECT
+                FROM pgfanout.replica r
+                WHERE
+                    r.name = $1
+                    AND r."position"::text = $2
+                    AND r.state = $5
+                    AND r.reported_at > clock_timestamp() - interval '1 minute'
+            )
+        ON CONFLICT (name) DO UPDATE
+        SET
+            "position" = excluded."position",
+            number = excluded.number,
+            token = excluded.token,
+            state = excluded.state,
+            reported_at = excluded.reported_at
+    )
+SELECT
+    coalesce(
+        (
+            SELECT b.to_snapshot
+            FROM pgfanout.batch b
+            WHERE b.replica IS NULL
+            ORDER BY b.number DESC
+            LIMIT 1
+        )::text,
+        $2
+    ) AS published,
+    coalesce(
+        (
+            SELECT string_agg(t.id || ':' || t.definition || coalesce(':' || t.broken, ''), ' ' ORDER BY t.id)
+            FROM pgfanout.captured_table t
+        ),
+        ''
+    ) AS registry

@@ -43,14 +43,17 @@ CREATE TABLE IF NOT EXISTS pgfanout.replicated_table (
     CONSTRAINT a_table_being_copied_has_a_snapshot CHECK (snapshot IS NOT NULL OR NOT copying)
 );
 
--- The pieces of tables whose copy was committed, by key: after "after", up to "until", as texts of rows;
--- NULL is the table's beginning or end.
-CREATE TABLE IF NOT EXISTS pgfanout.copied_chunk (
+-- The pieces in which tables are copied, by key: after "after", up to "until", as texts of rows; NULL is
+-- the table's beginning or end. Noted when planned, so that a copy goes on where it was interrupted.
+CREATE TABLE IF NOT EXISTS pgfanout.copy_chunk (
     table_id integer NOT NULL REFERENCES pgfanout.replicated_table ON DELETE CASCADE,
+    number integer NOT NULL,
     "after" text,
     "until" text,
-    row_count bigint NOT NULL,
-    byte_count bigint NOT NULL
+    -- What was copied; NULL as long as it was not.
+    row_count bigint,
+    byte_count bigint,
+    PRIMARY KEY (table_id, number)
 );
 
 INSERT INTO pgfanout.replica_installation (version) VALUES (1) ON CONFLICT DO NOTHING;

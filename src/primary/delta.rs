@@ -13,7 +13,6 @@ use tokio_postgres::{Row, RowStream};
 use crate::{
     error::{Error, Result},
     postgres::{Database, Session, WORK_LIMIT},
-    record,
     shape::{Key, Shape, key_arrays},
     snapshot::Snapshot,
 };
@@ -73,7 +72,6 @@ pub struct Table {
     pub shape: Shape,
     /// Raised whenever the table was altered.
     pub definition: i64,
-    key_is_row: bool,
     select: String,
 }
 
@@ -167,7 +165,7 @@ impl Reader {
         let name = (row.get("schema_name"), row.get("table_name"));
         let shape = Shape::read(&self.primary, name, row.get("relation"), &columns, &key).await?;
         let select = shape.select_by_keys();
-        let table = Rc::new(Table { id, shape, definition, key_is_row: row.get("key_is_row"), select });
+        let table = Rc::new(Table { id, shape, definition, select });
         self.tables.borrow_mut().insert(id, Rc::clone(&table));
         Ok(Some(table))
     }
@@ -304,7 +302,7 @@ impl Delta<'_> {
         let arrays = key_arrays(table.shape.key.len(), group.keys.iter().map(|changed| &changed.key));
         let stream = self.primary.stream("reading the changed rows", &table.select, &arrays).await?;
         let met = table.shape.is_respellable().then(HashSet::new);
-        Ok(Rows { primary: self.primary, stream: Box::pin(stream), met })
+        Ok(Rows { primary: self.primary, stream, met })
     }
 
     /// Ends the delta.
@@ -375,21 +373,14 @@ fn groups(start: &Start, rows: &[Row]) -> Result<Vec<Group>> {
 }
 
 fn changed_key(table: &Table, row: &Row) -> Result<ChangedKey> {
-    let text: &str = row.get("key");
-    let key: Key = if table.key_is_row {
-        let malformed =
-            |_| Error::Unfit(format!("primary: a logged key of {} is malformed", table.shape.quoted()));
-        let fields = record::fields(text).map_err(malformed)?;
-        fields.into_iter().map(|field| field.map(|value| value.into_owned().into())).collect()
-    } else {
-        vec![Some(text.to_owned().into())]
-    };
-    if key.len() != table.shape.key.len() {
+    let values: Vec<Option<String>> = row.get("key");
+    if values.len() != table.shape.key.len() {
         return Err(Error::Unfit(format!(
             "primary: the key of {} changed while changes under the old one were waiting",
             table.shape.quoted()
         )));
     }
+    let key = values.into_iter().map(|value| value.map(Into::into)).collect();
     Ok(ChangedKey { key, net: row.get("net"), old: row.get("old") })
 }
 

@@ -35,6 +35,12 @@ pub struct Captured {
     pub key: Vec<String>,
     /// Raised whenever any of this changed.
     pub definition: i64,
+    /// The last transaction that changed rows without a trigger's knowledge.
+    pub rewritten: Option<u64>,
+    /// About how many rows it has.
+    pub rows: i64,
+    /// How many bytes it takes.
+    pub bytes: i64,
 }
 
 /// What the primary knows of a replica's place in its history.
@@ -76,6 +82,9 @@ impl Source {
             columns: row.get("columns"),
             key: row.get("key_columns"),
             definition: row.get("definition"),
+            rewritten: row.get::<_, Option<&str>>("rewritten").and_then(|xid| xid.parse().ok()),
+            rows: row.get("rows"),
+            bytes: row.get("bytes"),
         });
         Ok(captured.collect())
     }
@@ -112,17 +121,33 @@ impl Source {
     ///
     /// # Errors
     /// When the link breaks.
-    pub async fn report(
-        &self,
-        replica: &str,
-        oldest: &Snapshot,
-        batch: Option<&(i64, String)>,
-        state: &str,
-    ) -> Result<()> {
+    pub async fn report(&self, replica: &str, report: &Report<'_>) -> Result<Told> {
         let statement = include_str!("../../sql/primary/report.sql");
-        let (oldest, number, token) =
-            (oldest.to_string(), batch.map(|batch| batch.0), batch.map(|batch| &batch.1));
-        let doing = "reporting the position";
-        self.control.execute(doing, statement, &[&replica, &oldest, &number, &token, &state]).await.map(drop)
+        let (oldest, number) = (report.oldest.to_string(), report.batch.map(|batch| batch.0));
+        let token = report.batch.map(|batch| &batch.1);
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+            [&replica, &oldest, &number, &token, &report.state];
+        let row = self.control.query_one("reporting the position", statement, &parameters).await?;
+        Ok(Told { published: snapshot(row.get("published"))?, registry: row.get("registry") })
     }
+}
+
+/// What a replica tells the primary.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a> {
+    /// The oldest snapshot from which it still needs changes.
+    pub oldest: &'a Snapshot,
+    /// The name of the batch it applied last.
+    pub batch: Option<&'a (i64, String)>,
+    /// `following`, `catching-up`, `copying` or `halted`.
+    pub state: &'a str,
+}
+
+/// What the primary tells in return.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The end of the last batch that was cut for all: a replica that does not reach it missed something.
+    pub published: Snapshot,
+    /// Changes whenever a table comes, goes or is altered.
+    pub registry: String,
 }

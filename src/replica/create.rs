@@ -1,6 +1,6 @@
 //! Makes a table that a replica does not have, and checks one that it has.
 
-use tokio_postgres::{GenericClient, Transaction};
+use tokio_postgres::GenericClient;
 
 use super::definition::{Index, Need, Partition, TableDefinition};
 use super::difference::{Difference, differences};
@@ -80,7 +80,7 @@ impl TableDefinition {
 /// # Errors
 /// [`Error::Unfit`] with all that is in the way and how to remove it; or the database's own refusal.
 pub async fn create_missing(
-    replica: &Transaction<'_>,
+    replica: &impl GenericClient,
     database: &str,
     definition: &TableDefinition,
 ) -> Result<bool> {
@@ -147,7 +147,7 @@ async fn find_same(
 }
 
 async fn add_partitions(
-    replica: &Transaction<'_>,
+    replica: &impl GenericClient,
     database: &str,
     primary: &TableDefinition,
     found: &TableDefinition,
@@ -163,7 +163,7 @@ async fn add_partitions(
 }
 
 async fn refuse_differences(
-    replica: &Transaction<'_>,
+    replica: &impl GenericClient,
     database: &str,
     primary: &TableDefinition,
 ) -> Result<()> {
@@ -179,7 +179,11 @@ async fn refuse_differences(
 }
 
 /// Makes what the table needs and is not there. What is not copied is refused, all of it at once.
-async fn make_needs(replica: &Transaction<'_>, database: &str, definition: &TableDefinition) -> Result<()> {
+async fn make_needs(
+    replica: &impl GenericClient,
+    database: &str,
+    definition: &TableDefinition,
+) -> Result<()> {
     let absent = absent_needs(replica, database, definition).await?;
     if let Some(reason) = refusal(&absent) {
         return Err(Error::Unfit(format!(
@@ -211,7 +215,7 @@ fn refusal(absent: &[(&Need, Option<String>)]) -> Option<String> {
 }
 
 async fn absent_needs<'a>(
-    replica: &Transaction<'_>,
+    replica: &impl GenericClient,
     database: &str,
     definition: &'a TableDefinition,
 ) -> Result<Vec<(&'a Need, Option<String>)>> {

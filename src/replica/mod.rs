@@ -2,7 +2,10 @@
 
 pub mod apply;
 pub mod catch_up;
+pub mod chunk;
+pub mod copy;
 pub mod create;
 pub mod definition;
 pub mod difference;
+pub mod join;
 pub mod state;

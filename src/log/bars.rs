@@ -1,0 +1,32 @@
+//! Progress bars on the terminal that the log goes to, below its lines.
+
+use std::{
+    io::{self, Write},
+    sync::LazyLock,
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// All bars; none is drawn where standard error is no terminal.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// A new bar, for so many bytes.
+#[must_use]
+pub fn bar(title: &str, bytes: u64) -> ProgressBar {
+    let form = "{msg} {wide_bar} {percent}% {bytes_per_sec} {eta} left";
+    let style = ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar());
+    BARS.add(ProgressBar::new(bytes)).with_style(style).with_message(title.to_owned())
+}
+
+/// Standard error, with the bars out of the way while a line is written.
+pub(super) struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        BARS.suspend(|| io::stderr().write(line))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

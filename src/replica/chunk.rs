@@ -1,0 +1,204 @@
+//! The pieces in which a table is copied: planned along its key, noted on the replica before they are
+//! handed out, each copied in one short transaction on either side.
+
+use std::{collections::VecDeque, rc::Rc};
+
+use futures_util::TryStreamExt as _;
+
+use super::{apply::Copy, state::Followed};
+use crate::{
+    error::{Error, Result},
+    postgres::Session,
+    record::{self, push_csv_line},
+    shape::{Shape, Text},
+};
+
+/// How many bytes of rows are gathered before they are sent on.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// How many rows a chunk has at most, however small they are.
+const MAX_ROWS: u64 = 100_000;
+
+/// What an average row is taken for in a table that was never analyzed.
+const UNKNOWN_ROW_BYTES: u64 = 1000;
+
+/// A piece of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    number: i32,
+    /// It begins behind this key (the text of a row); the table's beginning if none.
+    after: Option<String>,
+    /// It ends with this key; the table's end if none.
+    until: Option<String>,
+}
+
+/// What a chunk held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of their texts.
+    pub bytes: u64,
+}
+
+/// Plans the chunks of one table.
+#[derive(Debug)]
+pub struct Planner {
+    table: Rc<Followed>,
+    /// Planned before, and not copied yet.
+    waiting: VecDeque<Chunk>,
+    /// The last one planned.
+    last: Option<Chunk>,
+    /// How many rows a chunk is to have.
+    rows: u64,
+}
+
+impl Planner {
+    /// Takes up the plan that is noted on the replica. Returns also what was copied before.
+    ///
+    /// # Errors
+    /// When the replica fails.
+    pub async fn resume(replica: &Session, table: Rc<Followed>, chunk_bytes: u64) -> Result<(Self, Copied)> {
+        let statement = include_str!("../../sql/replica/copy_chunks.sql");
+        let rows = replica.query("reading how far a copy came", statement, &[&table.id]).await?;
+        let size = "SELECT rows_expected, bytes_expected FROM pgfanout.replicated_table WHERE id = $1";
+        let size = replica.query_one("reading a table's size", size, &[&table.id]).await?;
+        let (expected_rows, expected_bytes): (i64, i64) = (size.get(0), size.get(1));
+        let (mut waiting, mut last, mut copied) = (VecDeque::new(), None, Copied::default());
+        for row in &rows {
+            let chunk = Chunk { number: row.get("number"), after: row.get("after"), until: row.get("until") };
+            match row.get::<_, Option<i64>>("row_count") {
+                None => waiting.push_back(chunk.clone()),
+                Some(rows) => {
+                    copied.rows += rows.unsigned_abs();
+                    copied.bytes += row.get::<_, i64>("byte_count").unsigned_abs();
+                }
+            }
+            last = Some(chunk);
+        }
+        let row_bytes = match expected_rows {
+            0 => UNKNOWN_ROW_BYTES,
+            rows => (expected_bytes / rows).unsigned_abs().max(1),
+        };
+        let rows = (chunk_bytes / row_bytes).clamp(1, MAX_ROWS);
+        Ok((Self { table, waiting, last, rows }, copied))
+    }
+
+    /// The next chunk, noted on the replica; `None` when all were handed out.
+    ///
+    /// # Errors
+    /// When a database fails.
+    pub async fn next(&mut self, primary: &Session, replica: &Session) -> Result<Option<Chunk>> {
+        if let Some(chunk) = self.waiting.pop_front() {
+            return Ok(Some(chunk));
+        }
+        let (number, after) = match &self.last {
+            None => (0, None),
+            Some(Chunk { until: None, .. }) => return Ok(None),
+            Some(last) => (last.number + 1, last.until.clone()),
+        };
+        let until = self.boundary(primary, after.as_deref()).await?;
+        let chunk = Chunk { number, after, until };
+        let insert = "INSERT INTO pgfanout.copy_chunk (table_id, number, \"after\", \"until\") VALUES ($1, $2, $3, $4)";
+        let doing = "noting a piece of a copy";
+        replica.execute(doing, insert, &[&self.table.id, &number, &chunk.after, &chunk.until]).await?;
+        self.last = Some(chunk.clone());
+        Ok(Some(chunk))
+    }
+
+    /// The last key of the chunk that begins behind `after`; the table's end if none.
+    async fn boundary(&self, primary: &Session, after: Option<&str>) -> Result<Option<String>> {
+        let shape = &self.table.shape;
+        if !shape.is_ordered() {
+            return Ok(None);
+        }
+        let mut parameters = key_parameters(shape, after)?;
+        parameters.push(Text((self.rows - 1).to_string()));
+        let doing = format!("looking for the next piece of {}", shape.quoted());
+        let mut rows = primary.stream(&doing, &shape.select_boundary(after.is_none()), &parameters).await?;
+        let row = primary.limited(&doing, rows.try_next()).await?;
+        Ok(row.map(|row| row.get(0)))
+    }
+}
+
+/// Copies a chunk in one transaction, with the note that it was copied. `primary` is what the table looks
+/// like there, `conflicts` whether rows may meet others in a unique index besides the key's.
+///
+/// A row that changed while the table is copied is in the changelog since the copy's start: it is read
+/// again, so whichever of its states is copied here, or none, is right. Two rows that meet in another
+/// unique index have both changed: either may be left out.
+///
+/// # Errors
+/// When a database fails, or the outcome is unknown: resume the plan.
+pub async fn copy_chunk(
+    primary: &Session,
+    replica: &Session,
+    table: &Followed,
+    chunk: &Chunk,
+    conflicts: bool,
+) -> Result<Copied> {
+    let shape = &table.shape;
+    replica.run("beginning a transaction", "ROLLBACK; BEGIN").await?;
+    let columns = shape.column_list("");
+    if conflicts {
+        let stage = format!(
+            "CREATE TEMPORARY TABLE pgfanout_stage ON COMMIT DROP AS SELECT {columns} FROM {} WITH NO DATA",
+            shape.quoted()
+        );
+        replica.run("making a stage", &stage).await?;
+    }
+    let into = if conflicts { "pg_temp.pgfanout_stage".to_owned() } else { shape.quoted() };
+    let mut copy = Copy::start_into(replica, &format!("{into} ({columns})")).await?;
+    let bytes = send_rows(primary, shape, chunk, &mut copy).await?;
+    let rows = copy.finish().await?;
+    if conflicts {
+        let insert = format!(
+            "INSERT INTO {} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM pg_temp.pgfanout_stage \
+             ON CONFLICT DO NOTHING",
+            shape.quoted()
+        );
+        replica.run("writing a piece of a copy", &insert).await?;
+    }
+    let note =
+        "UPDATE pgfanout.copy_chunk SET row_count = $3, byte_count = $4 WHERE table_id = $1 AND number = $2";
+    let (row_count, byte_count) = (signed(rows), signed(bytes));
+    let doing = "noting a copied piece";
+    replica.execute(doing, note, &[&table.id, &chunk.number, &row_count, &byte_count]).await?;
+    replica.run("committing", "COMMIT").await?;
+    Ok(Copied { rows, bytes })
+}
+
+async fn send_rows(primary: &Session, shape: &Shape, chunk: &Chunk, copy: &mut Copy<'_>) -> Result<u64> {
+    let mut parameters = key_parameters(shape, chunk.after.as_deref())?;
+    parameters.extend(key_parameters(shape, chunk.until.as_deref())?);
+    let select = shape.select_range(chunk.after.is_none(), chunk.until.is_none());
+    let doing = format!("reading a piece of {}", shape.quoted());
+    let mut rows = primary.stream(&doing, &select, &parameters).await?;
+    let (mut lines, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = primary.limited(&doing, rows.try_next()).await? {
+        let text: &str = row.get(0);
+        push_csv_line(text.as_bytes(), &mut lines).map_err(|error| malformed(shape, error))?;
+        if lines.len() >= BUFFER_BYTES {
+            bytes += lines.len() as u64;
+            copy.send(std::mem::take(&mut lines)).await?;
+        }
+    }
+    bytes += lines.len() as u64;
+    copy.send(lines).await?;
+    Ok(bytes)
+}
+
+/// The values of a key that was noted as the text of a row.
+fn key_parameters(shape: &Shape, key: Option<&str>) -> Result<Vec<Text>> {
+    let Some(key) = key else { return Ok(Vec::new()) };
+    let fields = record::fields(key).map_err(|error| malformed(shape, error))?;
+    Ok(fields.into_iter().map(|field| Text(field.unwrap_or_default().into_owned())).collect())
+}
+
+fn malformed(shape: &Shape, error: record::ParseRecordError) -> Error {
+    Error::Unfit(format!("a row of {}: {error}", shape.quoted()))
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

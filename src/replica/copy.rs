@@ -1,0 +1,212 @@
+//! The initial copy: chunks, several at a time, then the changes since its start, then the indexes.
+//!
+//! No transaction is long and no lock is held for long on either side. Whatever is killed, the copy goes
+//! on with the chunks that are not noted as copied.
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use futures_util::future::try_join_all;
+use tokio::{sync::Mutex, time::Instant};
+
+use super::{
+    catch_up::{Caught, catch_up_table},
+    chunk::{Copied, Planner, copy_chunk},
+    create::finish,
+    definition::TableDefinition,
+    state::{self, Followed},
+};
+use crate::{
+    config,
+    error::{Error, Result},
+    log,
+    postgres::{Database, Session, WORK_LIMIT},
+    primary::source::Source,
+};
+
+/// How long an index may take to build.
+const INDEX_LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// How often the log says how far a copy came.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A delta of fewer keys is left for joining the other tables, which wait for it.
+const SMALL_DELTA: u64 = 10_000;
+
+/// Which replica is copied to, and how.
+#[derive(Clone, Debug)]
+pub struct Copier {
+    /// The replica's name.
+    pub replica: String,
+    /// Where rows come from.
+    pub from: Database,
+    /// Where they go.
+    pub to: Database,
+    /// How many chunks at a time, and how large.
+    pub settings: config::Copy,
+}
+
+/// The two connections of one worker.
+struct Worker {
+    primary: Session,
+    replica: Session,
+}
+
+impl Copier {
+    /// Copies one table and makes it ready to join: it stands at one moment of the primary then, with all
+    /// its indexes.
+    ///
+    /// # Errors
+    /// When a database fails: call again, it goes on where it was.
+    pub async fn copy(&self, table: &Rc<Followed>) -> Result<()> {
+        let mut workers = Vec::new();
+        for _ in 0..self.settings.workers.max(1) {
+            workers.push(self.worker().await?);
+        }
+        let Some(first) = workers.first() else { return Ok(()) };
+        let chunk_bytes = self.settings.chunk_bytes;
+        let (planner, copied) = Planner::resume(&first.replica, Rc::clone(table), chunk_bytes).await?;
+        let progress = Progress::start(&first.replica, &self.replica, table, copied).await?;
+        let conflicts = has_other_unique_indexes(&first.replica, table).await?;
+        let planner = Mutex::new(planner);
+        let work = workers.iter().map(|worker| worker.work(table, &planner, conflicts, &progress));
+        try_join_all(work).await?;
+        progress.end();
+        self.complete(&first.replica, table).await
+    }
+
+    async fn worker(&self) -> Result<Worker> {
+        let application = format!("pgfanout copy {}", self.replica);
+        let primary = self.from.connect(&application, WORK_LIMIT).await?;
+        // By the key's index, chunk after chunk: the table may be far larger than memory.
+        let settings =
+            "SET enable_seqscan = off; SET enable_sort = off; SET plan_cache_mode = force_custom_plan";
+        primary.run("setting up the session", settings).await?;
+        Ok(Worker { primary, replica: state::connect(&self.to, &application).await? })
+    }
+
+    /// Catches up with what changed since the copy began, then builds the secondary indexes: before, rows
+    /// of different moments might not be unique in them.
+    async fn complete(&self, replica: &Session, table: &Rc<Followed>) -> Result<()> {
+        let source = Source::connect(&self.from, &self.replica).await?;
+        let mut from = table.own.clone();
+        while let Some(snapshot) = &from {
+            match catch_up_table(replica, &self.replica, &source, table, snapshot).await? {
+                Caught::To(batch, changes) if changes > SMALL_DELTA => from = Some(batch.to),
+                Caught::To(..) | Caught::Nothing => break,
+                Caught::Altered => {
+                    return Err(Error::Disconnected(format!(
+                        "{}: table {} was altered while it was copied",
+                        self.to.name,
+                        table.shape.quoted()
+                    )));
+                }
+            }
+        }
+        if table.created {
+            self.build_indexes(&source, table).await?;
+        }
+        let ready = include_str!("../../sql/replica/end_copy.sql");
+        replica.execute("ending a copy", ready, &[&table.id]).await.map(drop)
+    }
+
+    async fn build_indexes(&self, source: &Source, table: &Rc<Followed>) -> Result<()> {
+        let captured = source.captured().await?.into_iter().find(|captured| captured.id == table.id);
+        let Some(captured) = captured else { return Ok(()) };
+        let reading =
+            TableDefinition::read(source.control.client(), "primary", captured.relation, &captured.key);
+        let Some(definition) = reading.await? else { return Ok(()) };
+        let builder = self.to.connect(&format!("pgfanout copy {}", self.replica), INDEX_LIMIT).await?;
+        finish(builder.client(), &self.to.name, &definition).await
+    }
+}
+
+impl Worker {
+    async fn work(
+        &self,
+        table: &Rc<Followed>,
+        planner: &Mutex<Planner>,
+        conflicts: bool,
+        progress: &Progress,
+    ) -> Result<()> {
+        loop {
+            let chunk = planner.lock().await.next(&self.primary, &self.replica).await?;
+            let Some(chunk) = chunk else { return Ok(()) };
+            let copied = copy_chunk(&self.primary, &self.replica, table, &chunk, conflicts).await?;
+            progress.add(copied);
+        }
+    }
+}
+
+async fn has_other_unique_indexes(replica: &Session, table: &Followed) -> Result<bool> {
+    let statement = include_str!("../../sql/replica/other_unique_indexes.sql");
+    let (schema, name) = (&table.shape.schema, &table.shape.table);
+    Ok(replica.query_one("looking for unique indexes", statement, &[schema, name]).await?.get(0))
+}
+
+/// How far the copy of one table is, in the log and as a bar on a terminal.
+struct Progress {
+    replica: String,
+    table: String,
+    expected: Copied,
+    before: Copied,
+    copied: Cell<Copied>,
+    started: Instant,
+    said: Cell<Instant>,
+    bar: indicatif::ProgressBar,
+}
+
+impl Progress {
+    async fn start(session: &Session, replica: &str, table: &Followed, before: Copied) -> Result<Self> {
+        let size = "SELECT rows_expected, bytes_expected FROM pgfanout.replicated_table WHERE id = $1";
+        let row = session.query_one("reading a table's size", size, &[&table.id]).await?;
+        let (rows, bytes): (i64, i64) = (row.get(0), row.get(1));
+        let expected = Copied { rows: rows.unsigned_abs(), bytes: bytes.unsigned_abs() };
+        let (table, now) = (table.shape.quoted(), Instant::now());
+        let bar = log::bar(&format!("{replica} {table}"), expected.bytes);
+        tracing::info!(
+            event = "copy_started",
+            replica,
+            table,
+            rows_expected = expected.rows,
+            bytes_expected = expected.bytes,
+            rows_before = before.rows,
+            "copying a table to a replica"
+        );
+        let (replica, copied) = (replica.to_owned(), Cell::new(before));
+        Ok(Self { replica, table, expected, before, copied, started: now, said: Cell::new(now), bar })
+    }
+
+    fn add(&self, more: Copied) {
+        let copied = self.copied.get();
+        self.copied.set(Copied { rows: copied.rows + more.rows, bytes: copied.bytes + more.bytes });
+        self.bar.set_position(self.copied.get().bytes);
+        if self.said.get().elapsed() >= PROGRESS_INTERVAL {
+            self.said.set(Instant::now());
+            self.say("copy_progress", "copying goes on");
+        }
+    }
+
+    fn say(&self, event: &str, message: &str) {
+        let (copied, seconds) = (self.copied.get(), self.started.elapsed().as_secs_f64().max(0.001));
+        let rows_per_second = (copied.rows - self.before.rows) as f64 / seconds;
+        let bytes_per_second = (copied.bytes - self.before.bytes) as f64 / seconds;
+        let left = self.expected.bytes.saturating_sub(copied.bytes) as f64;
+        let percent = (100.0 * copied.bytes as f64 / self.expected.bytes.max(1) as f64).min(100.0);
+        tracing::info!(
+            event,
+            replica = self.replica,
+            table = self.table,
+            rows = copied.rows,
+            bytes = copied.bytes,
+            percent = percent.round() as u64,
+            rows_per_second = rows_per_second.round() as u64,
+            seconds_left = (left / bytes_per_second.max(1.0)).round() as u64,
+            "{message}"
+        );
+    }
+
+    fn end(&self) {
+        self.bar.finish_and_clear();
+        self.say("copy_ended", "all rows are copied; changes since then and indexes follow");
+    }
+}

@@ -1,0 +1,193 @@
+//! Which tables a replica follows: those that are captured on the primary, made here where they are
+//! missing, compared where they are not, each copied before it joins the others.
+
+use std::collections::BTreeSet;
+
+use tokio_postgres::types::ToSql;
+
+use super::{create::create_missing, definition::TableDefinition, state::Replica};
+use crate::{
+    config::ExistingRows,
+    error::{Error, Result},
+    postgres::quote_identifier,
+    primary::source::{Captured, Source},
+    snapshot::Snapshot,
+};
+
+/// What joining found to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// Tables that begin to be copied.
+    pub copying: Vec<String>,
+    /// Tables that are not captured any more: they stay, and are not touched again.
+    pub left: Vec<String>,
+    /// Why all tables begin anew, if they do.
+    pub anew: Option<String>,
+}
+
+/// Brings the replica's list of tables in line with the primary's, and what it holds in doubt with the
+/// primary's history.
+///
+/// # Errors
+/// When a table does not fit, or the histories do not; or a database fails.
+pub async fn join(replica: &mut Replica, source: &Source, existing: ExistingRows) -> Result<Joined> {
+    let captured = source.captured().await?;
+    let mut joined = Joined { anew: compare_histories(replica, source).await?, ..Joined::default() };
+    leave(replica, &captured, &mut joined).await?;
+    for table in &captured {
+        let followed = replica.tables.iter().find(|followed| followed.id == table.id);
+        let name = format!("{}.{}", quote_identifier(&table.schema), quote_identifier(&table.table));
+        match followed {
+            None => {
+                enter(replica, source, table, existing).await?;
+                joined.copying.push(name);
+            }
+            Some(followed) => {
+                let stands =
+                    followed.own.as_ref().or(replica.position.as_ref().map(|position| &position.snapshot));
+                let missed = |xid| stands.is_none_or(|snapshot| !snapshot.contains(xid));
+                let rewritten = table.rewritten.is_some_and(missed);
+                if followed.definition != table.definition {
+                    compare(replica, source, table).await?;
+                }
+                if rewritten || joined.anew.is_some() {
+                    begin_copy_anew(replica, source, table, joined.anew.is_some()).await?;
+                    joined.copying.push(name);
+                }
+            }
+        }
+    }
+    replica.reload().await?;
+    Ok(joined)
+}
+
+/// Whether the replica stands in this primary's past, and within reach of its changelog. Says why not, if
+/// a new copy heals it.
+async fn compare_histories(replica: &Replica, source: &Source) -> Result<Option<String>> {
+    let Some(position) = &replica.position else { return Ok(None) };
+    let database = replica.session.database();
+    let remedy = format!(
+        "to copy all tables to it anew, run on it: DROP SCHEMA pgfanout CASCADE, \
+         and set existing_rows = \"replace\" for replica {}",
+        replica.name
+    );
+    if position.epoch != source.epoch {
+        return Err(Error::Unfit(format!(
+            "{database}: it follows another installation of pgfanout ({}) than the primary has ({}): \
+             the primary was replaced, or pgfanout was installed there anew; {remedy}",
+            position.epoch, source.epoch
+        )));
+    }
+    let standing = source.standing(position.batch.as_ref()).await?;
+    if !standing.batch_is_known || !position.snapshot.is_subset_of(&standing.now) {
+        return Err(Error::Unfit(format!(
+            "{database}: it is ahead of the primary: the primary was put back to an older state; {remedy}"
+        )));
+    }
+    let oldest = replica.oldest().map_or(0, Snapshot::xmin);
+    Ok((oldest < standing.trimmed_before).then(|| {
+        format!("{database}: it was away for so long that changes it needs were trimmed from the changelog")
+    }))
+}
+
+/// Forgets tables that are not captured any more.
+async fn leave(replica: &mut Replica, captured: &[Captured], joined: &mut Joined) -> Result<()> {
+    let ids: BTreeSet<i32> = captured.iter().map(|table| table.id).collect();
+    let gone: Vec<_> = replica.tables.iter().filter(|table| !ids.contains(&table.id)).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let forget = "DELETE FROM pgfanout.replicated_table WHERE id = ANY ($1)";
+    let gone_ids: Vec<i32> = gone.iter().map(|table| table.id).collect();
+    joined.left = gone.iter().map(|table| table.shape.quoted()).collect();
+    replica.session.execute("leaving tables", forget, &[&gone_ids]).await?;
+    replica.tables.retain(|table| ids.contains(&table.id));
+    Ok(())
+}
+
+/// Makes the table, or checks the one that is there, and notes the moment from which its copy starts.
+async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: ExistingRows) -> Result<()> {
+    let definition = definition(source, table).await?;
+    // The moment is held on the primary before anything is noted here: no change after it is trimmed.
+    let start = source.hold(&replica.name).await?;
+    replica.begin().await?;
+    let database = replica.session.database();
+    let created = create_missing(replica.session.client(), database, &definition).await?;
+    if !created {
+        empty(replica, &definition.table, existing).await?;
+    }
+    let insert = include_str!("../../sql/replica/enter_table.sql");
+    let (epoch, start) = (&source.epoch, start.to_string());
+    let parameters: [&(dyn ToSql + Sync); 11] = [
+        &table.id,
+        &table.schema,
+        &table.table,
+        &table.columns,
+        &table.key,
+        &table.definition,
+        &created,
+        &start,
+        &table.rows,
+        &table.bytes,
+        epoch,
+    ];
+    replica.session.execute("registering a table", insert, &parameters).await?;
+    replica.session.run("committing", "COMMIT").await
+}
+
+/// A table that is there must be empty, unless its rows are to be replaced: they may be somebody's.
+async fn empty(replica: &Replica, table: &str, existing: ExistingRows) -> Result<()> {
+    match existing {
+        ExistingRows::Replace => replica.session.run("emptying a table", &format!("TRUNCATE {table}")).await,
+        ExistingRows::Refuse => {
+            let any = format!("SELECT EXISTS (SELECT FROM {table})");
+            let row = replica.session.query_one("looking into a table", &any, &[]).await?;
+            match row.get(0) {
+                false => Ok(()),
+                true => Err(Error::Unfit(format!(
+                    "{}: table {table} holds rows that pgfanout did not write; empty it (TRUNCATE {table}), \
+                     or set existing_rows = \"replace\" for replica {} to have them replaced by the primary's",
+                    replica.session.database(),
+                    replica.name
+                ))),
+            }
+        }
+    }
+}
+
+/// Compares a table that was altered on the primary, and notes its new definition if the replica's fits.
+async fn compare(replica: &Replica, source: &Source, table: &Captured) -> Result<()> {
+    let definition = definition(source, table).await?;
+    replica.begin().await?;
+    create_missing(replica.session.client(), replica.session.database(), &definition).await?;
+    let update = include_str!("../../sql/replica/alter_table.sql");
+    let parameters: [&(dyn ToSql + Sync); 6] =
+        [&table.id, &table.schema, &table.table, &table.columns, &table.key, &table.definition];
+    replica.session.execute("noting a table's definition", update, &parameters).await?;
+    replica.session.run("committing", "COMMIT").await
+}
+
+/// Empties a table whose rows can't be caught up, and has it copied again from now on.
+async fn begin_copy_anew(replica: &Replica, source: &Source, table: &Captured, whole: bool) -> Result<()> {
+    let start = source.hold(&replica.name).await?.to_string();
+    let name = format!("{}.{}", quote_identifier(&table.schema), quote_identifier(&table.table));
+    replica.begin().await?;
+    replica.session.run("emptying a table", &format!("TRUNCATE {name}")).await?;
+    let restart = include_str!("../../sql/replica/copy_anew.sql");
+    let parameters: [&(dyn ToSql + Sync); 4] = [&table.id, &start, &table.rows, &table.bytes];
+    replica.session.execute("starting a copy anew", restart, &parameters).await?;
+    if whole {
+        // No table stands at the position any more: it may move to where the first copy starts.
+        let update =
+            "UPDATE pgfanout.position SET snapshot = $1::text::pg_snapshot, number = NULL, token = NULL";
+        replica.session.execute("moving the position", update, &[&start]).await?;
+    }
+    replica.session.run("committing", "COMMIT").await
+}
+
+async fn definition(source: &Source, table: &Captured) -> Result<TableDefinition> {
+    let reading = TableDefinition::read(source.control.client(), "primary", table.relation, &table.key);
+    reading.await?.ok_or_else(|| {
+        Error::Disconnected(format!("primary: table {}.{} was dropped just now", table.schema, table.table))
+    })
+}
