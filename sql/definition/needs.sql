@@ -73,7 +73,7 @@ need (classid, objid, depth) AS (
             AND NOT place.in_extension
     ) AS edge
     -- Objects of PostgreSQL itself have oids below 16384; public is one of them, but may have been dropped.
-    WHERE (edge.objid >= 16384 OR edge.classid = 'pg_namespace'::regclass AND edge.objid = 'public'::regnamespace)
+    WHERE (edge.objid >= 16384 OR edge.classid = 'pg_namespace'::regclass AND edge.objid = to_regnamespace('public'))
         AND NOT (edge.classid = 'pg_class'::regclass AND edge.objid IN (SELECT oid FROM member))
         -- Dependencies have no circles; should one appear, this ends all the same.
         AND need.depth < 100

@@ -1,7 +1,8 @@
 -- Purpose: how to make the schemas, extensions, collations and sequences a table needs.
 -- Parameters: $1 oids of such objects, $2 oid of the table.
 -- Returns: one row per object: the catalog it is in; its oid; the statement that creates it; the statement
---   to run once the table is there, or null; its parts as they can be compared (the extension's schema).
+--   to run once the table is there, or null; its parts as they can be compared (the extension's schema);
+--   for each part the statement that adds it: none.
 -- Reads only the catalogs; locks the partitions in ACCESS SHARE mode as pg_partition_tree does.
 --   Expects search_path = pg_catalog, pg_temp.
 SELECT
@@ -9,7 +10,8 @@ SELECT
     n.oid,
     format('CREATE SCHEMA IF NOT EXISTS %I', n.nspname) AS statement,
     NULL AS afterwards,
-    '{}'::text[] AS parts
+    '{}'::text[] AS parts,
+    '{}'::text[] AS additions
 FROM pg_namespace AS n
 WHERE n.oid = ANY ($1::oid[])
 UNION ALL
@@ -18,7 +20,8 @@ SELECT
     e.oid,
     format('CREATE EXTENSION IF NOT EXISTS %I SCHEMA %I', e.extname, n.nspname),
     NULL,
-    ARRAY[quote_ident(n.nspname)]
+    ARRAY[quote_ident(n.nspname)],
+    '{}'
 FROM pg_extension AS e
 JOIN pg_namespace AS n ON n.oid = e.extnamespace
 WHERE e.oid = ANY ($1::oid[])
@@ -38,6 +41,7 @@ SELECT
         CASE WHEN NOT c.collisdeterministic THEN 'DETERMINISTIC = false' END
     )),
     NULL,
+    '{}',
     '{}'
 FROM pg_collation AS c
 JOIN pg_namespace AS n ON n.oid = c.collnamespace
@@ -62,6 +66,7 @@ SELECT
             AND o.refclassid = 'pg_class'::regclass
             AND (t.oid = $2::oid OR t.oid IN (SELECT relid FROM pg_partition_tree($2::oid::regclass)))
     ),
+    '{}',
     '{}'
 FROM pg_sequence AS s
 JOIN pg_class AS c ON c.oid = s.seqrelid

@@ -1,7 +1,7 @@
 -- Purpose: how to make the types a table needs.
 -- Parameters: $1 oids of types.
--- Returns: one row per enum, composite type, domain and range: its oid; the statement that creates it, or
---   null if it must be made by hand; its parts as they can be compared (labels, attributes, what it is
+-- Returns: one row per enum, composite type, domain and range: the catalog (pg_type); its oid; the statement
+--   that creates it, or null if it must be made by hand; null; its parts as they can be compared (labels, attributes, what it is
 --   based on); for each part the statement that adds it, or null.
 -- Reads only the catalogs; takes no lock. Expects search_path = pg_catalog, pg_temp.
 WITH wanted AS (
@@ -11,8 +11,10 @@ WITH wanted AS (
     WHERE t.oid = ANY ($1::oid[])
 )
 SELECT
+    'pg_type' AS catalog,
     t.oid,
     format('CREATE TYPE %s AS ENUM (%s)', t.name, coalesce(l.list, '')) AS statement,
+    NULL AS afterwards,
     coalesce(l.labels, '{}') AS parts,
     coalesce(l.additions, '{}') AS additions
 FROM wanted AS t
@@ -37,8 +39,10 @@ CROSS JOIN LATERAL (
 WHERE t.typtype = 'e'
 UNION ALL
 SELECT
+    'pg_type',
     t.oid,
     format('CREATE TYPE %s AS (%s)', t.name, array_to_string(l.attributes, ', ')),
+    NULL,
     coalesce(l.attributes, '{}'),
     coalesce(l.additions, '{}')
 FROM wanted AS t
@@ -61,6 +65,7 @@ CROSS JOIN LATERAL (
 WHERE t.typtype = 'c'
 UNION ALL
 SELECT
+    'pg_type',
     t.oid,
     concat(
         format('CREATE DOMAIN %s AS %s', t.name, base.name),
@@ -73,6 +78,7 @@ SELECT
             WHERE k.contypid = t.oid AND k.contype = 'c' AND k.convalidated
         )
     ),
+    NULL,
     ARRAY[base.name],
     ARRAY[NULL::text]
 FROM wanted AS t
@@ -83,9 +89,11 @@ CROSS JOIN LATERAL (SELECT format_type(t.typbasetype, t.typtypmod) AS name) AS b
 WHERE t.typtype = 'd'
 UNION ALL
 SELECT
+    'pg_type',
     t.oid,
     -- A canonical function takes the type itself: neither can be made without the other.
     CASE WHEN r.rngcanonical = 0 THEN format('CREATE TYPE %s AS RANGE (%s)', t.name, array_to_string(l.options, ', ')) END,
+    NULL,
     l.options,
     array_fill(NULL::text, ARRAY[cardinality(l.options)])
 FROM wanted AS t

@@ -1,10 +1,11 @@
 //! Makes a table that a replica does not have, and checks one that it has.
 
-use tokio_postgres::GenericClient;
-
 use super::definition::{Index, Need, Partition, TableDefinition};
-use super::difference::{Difference, differences};
-use crate::error::{Error, Result};
+use super::difference::{Difference, differences, missing_partitions};
+use crate::{
+    error::{Error, Result},
+    postgres::Session,
+};
 
 const PRESENCE: &str = include_str!("../../sql/definition/presence.sql");
 
@@ -71,128 +72,123 @@ impl TableDefinition {
     }
 }
 
-/// Makes the table of the primary's `definition` on the replica called `database`, with all it needs, or
-/// makes sure that the one that is there can take the primary's rows; partitions it lacks are added. Says
-/// whether the table was made: then [`finish`] is due after the copy.
+/// Puts tables whose row type is the type of another's column before that other; else the order is kept.
+#[must_use]
+pub fn in_order_of_creation(mut definitions: Vec<TableDefinition>) -> Vec<TableDefinition> {
+    let mut ordered = Vec::with_capacity(definitions.len());
+    while !definitions.is_empty() {
+        let waits = |one: &TableDefinition| {
+            let needed = |other: &TableDefinition| {
+                one.needs.iter().any(|need| need.catalog == "pg_class" && need.identity == other.table)
+            };
+            definitions.iter().any(|other| other.table != one.table && needed(other))
+        };
+        // In a circle nobody can be first: creating one of them says what is missing.
+        let next = definitions.iter().position(|one| !waits(one)).unwrap_or(0);
+        ordered.push(definitions.remove(next));
+    }
+    ordered
+}
+
+/// Makes the table of the primary's `definition` on the replica, with all it needs, or makes sure that the one
+/// that is there can take the primary's rows; partitions it lacks are added. Says whether the table was made:
+/// then [`finish`] is due after the copy.
 ///
-/// Nothing stays behind unless the caller commits.
+/// In a transaction that the caller has begun: nothing stays behind unless it commits.
 ///
 /// # Errors
 /// [`Error::Unfit`] with all that is in the way and how to remove it; or the database's own refusal.
-pub async fn create_missing(
-    replica: &impl GenericClient,
-    database: &str,
-    definition: &TableDefinition,
-) -> Result<bool> {
-    let doing = "waiting to create a table";
-    replica.batch_execute(ONE_AT_A_TIME).await.map_err(Error::postgres(database, doing))?;
-    let created = match find_same(replica, database, definition).await? {
+pub async fn create_missing(replica: &Session, definition: &TableDefinition) -> Result<bool> {
+    replica.run("waiting to create a table", ONE_AT_A_TIME).await?;
+    let created = match find_same(replica, definition).await? {
         Some(found) => {
-            add_partitions(replica, database, definition, &found).await?;
+            add_partitions(replica, definition, &found).await?;
             false
         }
         None => {
-            make_needs(replica, database, definition).await?;
+            make_needs(replica, definition).await?;
             for statement in definition.create_before_copy() {
-                execute(replica, database, definition, &statement).await?;
+                execute(replica, definition, &statement).await?;
             }
             true
         }
     };
     // What was made is checked like what was found: a type may have been there, and be another.
-    refuse_differences(replica, database, definition).await?;
+    refuse_differences(replica, definition).await?;
     Ok(created)
 }
 
 /// Completes a table that [`create_missing`] made: secondary indexes and the constraints that own them, each
 /// in a transaction of its own if `replica` is in none, so that one that is built stays built. Doing it again
-/// is harmless.
+/// is harmless. The session's time limit must leave time for building an index.
 ///
 /// # Errors
 /// [`Error::Unfit`] if something else has the name of an index; or the database's own refusal.
-pub async fn finish(
-    replica: &impl GenericClient,
-    database: &str,
-    definition: &TableDefinition,
-) -> Result<()> {
-    let Some(found) = find_same(replica, database, definition).await? else {
-        return Err(missing_again(database, definition));
+pub async fn finish(replica: &Session, definition: &TableDefinition) -> Result<()> {
+    let Some(found) = find_same(replica, definition).await? else {
+        return Err(missing_again(replica, definition));
     };
     for index in definition.secondary_indexes().filter(|index| !found.has_index(index)) {
-        execute(replica, database, definition, &index.statement).await?;
+        execute(replica, definition, &index.statement).await?;
     }
-    let Some(found) = find_same(replica, database, definition).await? else {
-        return Err(missing_again(database, definition));
+    let Some(found) = find_same(replica, definition).await? else {
+        return Err(missing_again(replica, definition));
     };
     match definition.secondary_indexes().find(|index| !found.has_index(index)) {
         None => Ok(()),
-        Some(index) => Err(Error::Unfit(format!(
-            "{database}: index {} of {} was not built: something else has that name there; \
-             remedy: rename or drop that",
-            index.name, index.table
-        ))),
+        Some(index) => Err(unfit(
+            replica,
+            &format!(
+                "index {} of {} was not built: something else has that name there; remedy: rename or drop that",
+                index.name, index.table
+            ),
+        )),
     }
 }
 
-fn missing_again(database: &str, definition: &TableDefinition) -> Error {
-    Error::Unfit(format!("{database}: table {} was dropped while it was being copied", definition.table))
+fn missing_again(replica: &Session, definition: &TableDefinition) -> Error {
+    unfit(replica, &format!("table {} was dropped while it was being made", definition.table))
 }
 
-async fn find_same(
-    replica: &impl GenericClient,
-    database: &str,
-    primary: &TableDefinition,
-) -> Result<Option<TableDefinition>> {
-    TableDefinition::find(replica, database, &primary.schema, &primary.name, &primary.key_columns).await
+fn unfit(replica: &Session, why: &str) -> Error {
+    Error::Unfit(format!("{}: {why}", replica.database()))
 }
 
-async fn add_partitions(
-    replica: &impl GenericClient,
-    database: &str,
-    primary: &TableDefinition,
-    found: &TableDefinition,
-) -> Result<()> {
-    let missing = super::difference::missing_partitions(primary, found);
+async fn find_same(replica: &Session, primary: &TableDefinition) -> Result<Option<TableDefinition>> {
+    TableDefinition::find(replica, &primary.schema, &primary.name, &primary.key_columns).await
+}
+
+async fn add_partitions(replica: &Session, primary: &TableDefinition, found: &TableDefinition) -> Result<()> {
+    let missing = missing_partitions(primary, found);
     if !missing.is_empty() {
-        make_needs(replica, database, primary).await?;
+        make_needs(replica, primary).await?;
     }
     for partition in missing {
-        execute(replica, database, primary, &partition.create()).await?;
+        execute(replica, primary, &partition.create()).await?;
     }
     Ok(())
 }
 
-async fn refuse_differences(
-    replica: &impl GenericClient,
-    database: &str,
-    primary: &TableDefinition,
-) -> Result<()> {
-    let Some(found) = find_same(replica, database, primary).await? else {
-        return Err(missing_again(database, primary));
+async fn refuse_differences(replica: &Session, primary: &TableDefinition) -> Result<()> {
+    let Some(found) = find_same(replica, primary).await? else {
+        return Err(missing_again(replica, primary));
     };
     let differences = differences(primary, &found);
     if differences.is_empty() {
         return Ok(());
     }
     let sentences: Vec<_> = differences.iter().map(Difference::to_string).collect();
-    Err(Error::Unfit(format!("{database}: {}", sentences.join(". "))))
+    Err(unfit(replica, &sentences.join(". ")))
 }
 
 /// Makes what the table needs and is not there. What is not copied is refused, all of it at once.
-async fn make_needs(
-    replica: &impl GenericClient,
-    database: &str,
-    definition: &TableDefinition,
-) -> Result<()> {
-    let absent = absent_needs(replica, database, definition).await?;
+async fn make_needs(replica: &Session, definition: &TableDefinition) -> Result<()> {
+    let absent = absent_needs(replica, definition).await?;
     if let Some(reason) = refusal(&absent) {
-        return Err(Error::Unfit(format!(
-            "{database}: table {} can't be created: {reason}",
-            definition.table
-        )));
+        return Err(unfit(replica, &format!("table {} can't be created: {reason}", definition.table)));
     }
     for statement in absent.iter().filter_map(|(need, _)| need.statement.as_deref()) {
-        execute(replica, database, definition, statement).await?;
+        execute(replica, definition, statement).await?;
     }
     Ok(())
 }
@@ -215,8 +211,7 @@ fn refusal(absent: &[(&Need, Option<String>)]) -> Option<String> {
 }
 
 async fn absent_needs<'a>(
-    replica: &impl GenericClient,
-    database: &str,
+    replica: &Session,
     definition: &'a TableDefinition,
 ) -> Result<Vec<(&'a Need, Option<String>)>> {
     let needs = &definition.needs;
@@ -224,10 +219,8 @@ async fn absent_needs<'a>(
     let kinds: Vec<_> = needs.iter().map(|need| need.kind.as_str()).collect();
     let identities: Vec<_> = needs.iter().map(|need| need.identity.as_str()).collect();
     let places: Vec<_> = needs.iter().map(|need| need.parts.first().map(String::as_str)).collect();
-    let rows = replica
-        .query(PRESENCE, &[&catalogs, &kinds, &identities, &places])
-        .await
-        .map_err(Error::postgres(database, "looking for what a table needs"))?;
+    let doing = "looking for what a table needs";
+    let rows = replica.query(doing, PRESENCE, &[&catalogs, &kinds, &identities, &places]).await?;
     let found = needs.iter().zip(&rows).map(|(need, row)| (need, row.get("present"), row.get("obstacle")));
     Ok(found
         .filter(|&(_, present, _): &(_, bool, _)| !present)
@@ -235,15 +228,10 @@ async fn absent_needs<'a>(
         .collect())
 }
 
-async fn execute(
-    replica: &impl GenericClient,
-    database: &str,
-    definition: &TableDefinition,
-    statement: &str,
-) -> Result<()> {
+async fn execute(replica: &Session, definition: &TableDefinition, statement: &str) -> Result<()> {
     let doing = format!(
         "making table {} as the primary has it (if that can't be, create the table there by hand) with: {statement}",
         definition.table
     );
-    replica.batch_execute(statement).await.map_err(Error::postgres(database, &doing))
+    replica.run(&doing, statement).await
 }

@@ -7,9 +7,14 @@
 //! parameters, constraints and indexes that are not valid, and that a table is unlogged. They guard or serve
 //! the primary's own writers; a replica's rows are written by nobody but us.
 
-use tokio_postgres::{GenericClient, Row};
+use tokio_postgres::Row;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    postgres::Session,
+};
+
+const READING: &str = "reading the definition of a table";
 
 const TABLE: &str = include_str!("../../sql/definition/table.sql");
 const FIND: &str = include_str!("../../sql/definition/find.sql");
@@ -82,6 +87,8 @@ pub struct Partition {
     pub partition_key: Option<String>,
     /// Columns that differ from the parent's in default, expression or `NOT NULL`.
     pub overrides: Vec<String>,
+    /// A foreign table: its rows are elsewhere.
+    pub foreign: bool,
 }
 
 /// A check constraint.
@@ -129,32 +136,48 @@ pub struct Need {
 }
 
 impl TableDefinition {
-    /// Reads the definition of `relation`, whose rows are identified by `key_columns`. `database` is how
-    /// errors name the database. `None` if there is no such relation (any more).
+    /// Reads the definition of `relation`, whose rows are identified by `key_columns`. `None` if there is no
+    /// such relation (any more).
     ///
-    /// The session must have the pinned settings of [`crate::postgres::Database::connect`]. Where the table
-    /// may be altered meanwhile, the caller holds a lock on it: the parts are read one after the other.
+    /// Where the table may be altered meanwhile, the caller holds a lock on it: the parts are read one after
+    /// the other.
     ///
     /// # Errors
     /// When the database does not answer, or a partition is a foreign table.
-    pub async fn read(
-        client: &impl GenericClient,
-        database: &str,
-        relation: u32,
-        key_columns: &[String],
-    ) -> Result<Option<Self>> {
-        read_table(client, relation, key_columns)
-            .await
-            .map_err(Error::postgres(database, "reading the definition of a table"))?
-            .map(|(definition, foreign)| match foreign {
-                None => Ok(definition),
-                Some(partition) => Err(Error::Unfit(format!(
-                    "{database}: partition {partition} of {} is a foreign table, which can't be replicated; \
-                     remedy: detach it or exclude {}",
-                    definition.table, definition.table
-                ))),
+    pub async fn read(session: &Session, relation: u32, key_columns: &[String]) -> Result<Option<Self>> {
+        let partitions = session.query(READING, PARTITIONS, &[&relation]).await?;
+        let columns = session.query(READING, COLUMNS, &[&relation]).await?;
+        let checks = session.query(READING, CHECKS, &[&relation]).await?;
+        let indexes = session.query(READING, INDEXES, &[&relation]).await?;
+        let needs = read_needs(session, relation).await?;
+        // Last: if it is there now, it was there all along.
+        let heads = session.query(READING, TABLE, &[&relation]).await?;
+        let Some(head) = heads.first() else { return Ok(None) };
+        let definition = (|| {
+            Ok(Self {
+                schema: head.try_get("schema")?,
+                name: head.try_get("name")?,
+                table: head.try_get("table")?,
+                kind: head.try_get("kind")?,
+                partition_key: head.try_get("partition_key")?,
+                key_columns: key_columns.to_vec(),
+                columns: each(&columns, column)?,
+                partitions: each(&partitions, partition)?,
+                checks: each(&checks, check)?,
+                indexes: each(&indexes, index)?,
+                needs,
             })
-            .transpose()
+        })()
+        .map_err(Error::postgres(session.database(), READING))?;
+        match definition.partitions.iter().find(|partition| partition.foreign) {
+            None => Ok(Some(definition)),
+            Some(Partition { table: partition, .. }) => Err(Error::Unfit(format!(
+                "{}: partition {partition} of {table} is a foreign table, which can't be replicated; remedy: \
+                 detach it or exclude {table}",
+                session.database(),
+                table = definition.table,
+            ))),
+        }
     }
 
     /// Reads the definition of the relation of this name, whatever it is. As [`TableDefinition::read`].
@@ -162,18 +185,14 @@ impl TableDefinition {
     /// # Errors
     /// As [`TableDefinition::read`].
     pub async fn find(
-        client: &impl GenericClient,
-        database: &str,
+        session: &Session,
         schema: &str,
         name: &str,
         key_columns: &[String],
     ) -> Result<Option<Self>> {
-        let row = client
-            .query_opt(FIND, &[&schema, &name])
-            .await
-            .map_err(Error::postgres(database, "looking for a table"))?;
-        match row {
-            Some(row) => Self::read(client, database, row.get(0), key_columns).await,
+        let found = session.query("looking for a table", FIND, &[&schema, &name]).await?;
+        match found.first() {
+            Some(row) => Self::read(session, row.get(0), key_columns).await,
             None => Ok(None),
         }
     }
@@ -181,32 +200,6 @@ impl TableDefinition {
 
 /// A value may be null where none can be, if the object is dropped while we read: hence never `get`.
 type Answer<T> = std::result::Result<T, tokio_postgres::Error>;
-
-/// The definition, and the first foreign partition if there is one.
-async fn read_table(
-    client: &impl GenericClient,
-    relation: u32,
-    key_columns: &[String],
-) -> Answer<Option<(TableDefinition, Option<String>)>> {
-    let Some(head) = client.query_opt(TABLE, &[&relation]).await? else { return Ok(None) };
-    let partitions = client.query(PARTITIONS, &[&relation]).await?;
-    let foreign = partitions.iter().find(|row| row.try_get("foreign").unwrap_or(false));
-    let foreign = foreign.map(|row| row.try_get("table")).transpose()?;
-    let definition = TableDefinition {
-        schema: head.try_get("schema")?,
-        name: head.try_get("name")?,
-        table: head.try_get("table")?,
-        kind: head.try_get("kind")?,
-        partition_key: head.try_get("partition_key")?,
-        key_columns: key_columns.to_vec(),
-        columns: each(&client.query(COLUMNS, &[&relation]).await?, column)?,
-        partitions: each(&partitions, partition)?,
-        checks: each(&client.query(CHECKS, &[&relation]).await?, check)?,
-        indexes: each(&client.query(INDEXES, &[&relation]).await?, index)?,
-        needs: read_needs(client, relation).await?,
-    };
-    Ok(Some((definition, foreign)))
-}
 
 fn each<T>(rows: &[Row], read: fn(&Row) -> Answer<T>) -> Answer<Vec<T>> {
     rows.iter().map(read).collect()
@@ -231,6 +224,7 @@ fn partition(row: &Row) -> Answer<Partition> {
         bound: row.try_get("bound")?,
         partition_key: row.try_get("partition_key")?,
         overrides: row.try_get("overrides")?,
+        foreign: row.try_get("foreign")?,
     })
 }
 
@@ -251,49 +245,43 @@ fn index(row: &Row) -> Answer<Index> {
     })
 }
 
-async fn read_needs(client: &impl GenericClient, relation: u32) -> Answer<Vec<Need>> {
-    let rows = client.query(NEEDS, &[&relation]).await?;
-    let mut needs = Vec::with_capacity(rows.len());
-    let mut oids = Vec::with_capacity(rows.len());
-    for row in &rows {
-        oids.push(row.try_get::<_, u32>("oid")?);
-        needs.push(Need {
-            catalog: row.try_get("catalog")?,
-            kind: row.try_get("kind")?,
-            identity: row.try_get("identity")?,
-            statement: None,
-            afterwards: None,
-            parts: Vec::new(),
-            additions: Vec::new(),
-        });
-    }
+async fn read_needs(session: &Session, relation: u32) -> Result<Vec<Need>> {
+    let rows = session.query(READING, NEEDS, &[&relation]).await?;
+    let failed = || Error::postgres(session.database(), READING);
+    let mut needs = each(&rows, need).map_err(failed())?;
+    let oids = each(&rows, |row| row.try_get::<_, u32>("oid")).map_err(failed())?;
     if needs.is_empty() {
         return Ok(needs);
     }
-    // An oid names an object only within its catalog.
-    let place = |catalog: &str, oid: u32| {
-        needs.iter().zip(&oids).position(|(need, &other)| other == oid && need.catalog == catalog)
-    };
-    let mut made = Vec::new();
-    for row in client.query(TYPES, &[&oids]).await? {
-        let place = place("pg_type", row.try_get("oid")?);
-        made.push((place, row.try_get("statement")?, None, row.try_get("parts")?, row.try_get("additions")?));
-    }
-    for row in client.query(SURROUNDINGS, &[&oids, &relation]).await? {
-        let place = place(row.try_get("catalog")?, row.try_get("oid")?);
-        made.push((
-            place,
-            row.try_get("statement")?,
-            row.try_get("afterwards")?,
-            row.try_get("parts")?,
-            Vec::new(),
-        ));
-    }
-    for (place, statement, afterwards, parts, additions) in made {
-        if let Some(need) = place.and_then(|place| needs.get_mut(place)) {
-            (need.statement, need.afterwards, need.parts, need.additions) =
-                (statement, afterwards, parts, additions);
-        }
+    let mut recipes = session.query(READING, TYPES, &[&oids]).await?;
+    recipes.extend(session.query(READING, SURROUNDINGS, &[&oids, &relation]).await?);
+    for row in &recipes {
+        add_recipe(&mut needs, &oids, row).map_err(failed())?;
     }
     Ok(needs)
+}
+
+fn need(row: &Row) -> Answer<Need> {
+    Ok(Need {
+        catalog: row.try_get("catalog")?,
+        kind: row.try_get("kind")?,
+        identity: row.try_get("identity")?,
+        statement: None,
+        afterwards: None,
+        parts: Vec::new(),
+        additions: Vec::new(),
+    })
+}
+
+/// Puts how something is made to the need it is about. An oid names an object only within its catalog.
+fn add_recipe(needs: &mut [Need], oids: &[u32], row: &Row) -> Answer<()> {
+    let (catalog, oid): (&str, u32) = (row.try_get("catalog")?, row.try_get("oid")?);
+    let mut both = needs.iter_mut().zip(oids);
+    if let Some((need, _)) = both.find(|(need, other)| **other == oid && need.catalog == catalog) {
+        need.statement = row.try_get("statement")?;
+        need.afterwards = row.try_get("afterwards")?;
+        need.parts = row.try_get("parts")?;
+        need.additions = row.try_get("additions")?;
+    }
+    Ok(())
 }
