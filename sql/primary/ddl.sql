@@ -97,7 +97,8 @@ $$;
 CREATE OR REPLACE FUNCTION pgfanout.concerned_tables(tag pg_catalog.text) RETURNS SETOF pgfanout.captured_table
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT c.* FROM pgfanout.captured_table c
-    WHERE c.broken IS NULL AND NOT c.registering
+    WHERE NOT c.registering
+        AND (c.broken IS NULL OR NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = c.relation))
         AND CASE WHEN tag = 'CREATE TABLE' THEN c.partitioned AND EXISTS (
             SELECT FROM pg_event_trigger_ddl_commands() o, pg_partition_ancestors(o.objid::regclass) a
             WHERE o.classid = 'pg_class'::regclass AND a.relid = c.relation)

@@ -1,7 +1,9 @@
 -- The trigger functions of one table, generated from its row in the registry.
 
 -- Creates or replaces one trigger function. Parameters: its name, the SET clause it needs, its body.
--- EXECUTE is revoked: triggers need no such right when they fire, and nobody else shall attach it.
+-- EXECUTE is revoked: triggers need no such right when they fire, and nobody else shall attach it. But
+-- whoever creates a partition must have it for the row trigger that the partition inherits; to name the
+-- function in a trigger of his own he would need a right on the schema.
 CREATE OR REPLACE FUNCTION pgfanout.create_trigger_function(
     name pg_catalog.text, pins pg_catalog.text, body pg_catalog.text)
 RETURNS pg_catalog.void
@@ -11,6 +13,9 @@ BEGIN
         'CREATE OR REPLACE FUNCTION pgfanout.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER%s AS %L',
         name, pins, format(E'BEGIN\n%s\nRETURN NULL;\nEND', body));
     EXECUTE format('REVOKE ALL ON FUNCTION pgfanout.%I() FROM PUBLIC', name);
+    IF name LIKE 'row\_%' THEN
+        EXECUTE format('GRANT EXECUTE ON FUNCTION pgfanout.%I() TO PUBLIC', name);
+    END IF;
 END
 $$;
 
@@ -30,7 +35,9 @@ BEGIN
         small := pgfanout.old_is_small(relation, old_row);
         -- r.* and not r: a column may be called r.
         image := 'pg_catalog.row_to_json(r.*)::pg_catalog.text';
-        image := coalesce(format('CASE WHEN %s THEN %s END', small, image), image);
+        IF small IS NOT NULL THEN
+            image := format('CASE WHEN %s THEN %s END', small, image);
+        END IF;
         SELECT source || CASE WHEN source = '' THEN ' FROM' ELSE ' CROSS JOIN LATERAL' END
                 || format(E'\n(SELECT %s) r', string_agg(
                     format(E'%s AS %I', pgfanout.old_value_expression(
