@@ -112,11 +112,10 @@ impl Copier {
     async fn build_indexes(&self, source: &Source, table: &Rc<Followed>) -> Result<()> {
         let captured = source.captured().await?.into_iter().find(|captured| captured.id == table.id);
         let Some(captured) = captured else { return Ok(()) };
-        let reading =
-            TableDefinition::read(source.control.client(), "primary", captured.relation, &captured.key);
+        let reading = TableDefinition::read(&source.control, captured.relation, &captured.key);
         let Some(definition) = reading.await? else { return Ok(()) };
         let builder = self.to.connect(&format!("pgfanout copy {}", self.replica), INDEX_LIMIT).await?;
-        finish(builder.client(), &self.to.name, &definition).await
+        finish(&builder, &definition).await
     }
 }
 

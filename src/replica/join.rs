@@ -111,8 +111,7 @@ async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: E
     // The moment is held on the primary before anything is noted here: no change after it is trimmed.
     let start = source.hold(&replica.name).await?;
     replica.begin().await?;
-    let database = replica.session.database();
-    let created = create_missing(replica.session.client(), database, &definition).await?;
+    let created = create_missing(&replica.session, &definition).await?;
     if !created {
         empty(replica, &definition.table, existing).await?;
     }
@@ -159,7 +158,7 @@ async fn empty(replica: &Replica, table: &str, existing: ExistingRows) -> Result
 async fn compare(replica: &Replica, source: &Source, table: &Captured) -> Result<()> {
     let definition = definition(source, table).await?;
     replica.begin().await?;
-    create_missing(replica.session.client(), replica.session.database(), &definition).await?;
+    create_missing(&replica.session, &definition).await?;
     let update = include_str!("../../sql/replica/alter_table.sql");
     let parameters: [&(dyn ToSql + Sync); 6] =
         [&table.id, &table.schema, &table.table, &table.columns, &table.key, &table.definition];
@@ -186,7 +185,7 @@ async fn begin_copy_anew(replica: &Replica, source: &Source, table: &Captured, w
 }
 
 async fn definition(source: &Source, table: &Captured) -> Result<TableDefinition> {
-    let reading = TableDefinition::read(source.control.client(), "primary", table.relation, &table.key);
+    let reading = TableDefinition::read(&source.control, table.relation, &table.key);
     reading.await?.ok_or_else(|| {
         Error::Disconnected(format!("primary: table {}.{} was dropped just now", table.schema, table.table))
     })
