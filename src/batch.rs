@@ -26,6 +26,9 @@ pub struct Part {
     pub number: u32,
     /// Whether the batch ends with it.
     pub last: bool,
+    /// The tables in the body, with the numbers of their definitions: a replica that was compared with
+    /// another definition compares itself anew before it applies anything.
+    pub tables: Vec<(i32, i64)>,
     /// Changes, one a line of JSON.
     pub body: Vec<u8>,
 }

@@ -1,41 +1,167 @@
 //! What the program's commands do.
 
-use crate::{cli::Failure, config::Config, error::Error, log};
+use std::time::Duration;
 
-/// Replicates until told to end.
-///
-/// # Errors
-/// When the configuration does not fit the databases, or what cannot be retried failed.
-pub async fn run(config: Config, log: log::Control) -> Result<(), Failure> {
-    let _ = (config, log);
-    Err(not_built_yet("run"))
+use actix::{Actor as _, Addr};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    cli::Failure,
+    config::{Config, Problems},
+    error::{Error, Result},
+    log,
+    postgres::{ANSWER_LIMIT, Session},
+    prepare::{problems, wanted_tables},
+    primary::{capture::capture, install},
+    replicator::{Drain, Replicator},
+};
+
+/// How long writers of a table may have to wait while `install` creates its triggers.
+const CAPTURE_LOCK_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a signal asks for.
+enum Told {
+    End,
+    Reload,
 }
 
-/// Checks everything and changes nothing.
+/// Replicates until told to end by SIGTERM or SIGINT; SIGHUP has the configuration read anew.
 ///
 /// # Errors
-/// When something is wrong.
+/// When the configuration does not fit the databases.
+pub async fn run(mut config: Config, log: log::Control) -> Result<(), Failure> {
+    refuse_problems(&config).await?;
+    loop {
+        tracing::info!(
+            event = "started",
+            version = env!("CARGO_PKG_VERSION"),
+            replicas = config.replicas.len(),
+            broker = config.broker.is_some(),
+            "pgfanout replicates"
+        );
+        let (grace, file) = (config.shutdown_grace, config.file().to_owned());
+        let replicator = Replicator::new(config.clone()).start();
+        loop {
+            if let Told::End = told().await? {
+                drain(replicator, grace).await;
+                tracing::info!(event = "stopped", "pgfanout ended");
+                return Ok(());
+            }
+            match reload(&file, &log).await {
+                Ok(new) => {
+                    config = new;
+                    break;
+                }
+                Err(failure) => {
+                    for line in failure.lines() {
+                        tracing::error!(event = "reload_failed", "the configuration stays as it was: {line}");
+                    }
+                }
+            }
+        }
+        drain(replicator, grace).await;
+    }
+}
+
+async fn told() -> Result<Told> {
+    let failed = |error: std::io::Error| Error::Unfit(format!("waiting for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => Told::End,
+        _ = interrupt.recv() => Told::End,
+        _ = hang_up.recv() => Told::Reload,
+    })
+}
+
+async fn reload(file: &std::path::Path, log: &log::Control) -> Result<Config, Failure> {
+    let config = Config::load(file)?;
+    refuse_problems(&config).await?;
+    log.set_level(&config.log.level).map_err(|why| config.problem("log.level", why))?;
+    tracing::info!(event = "reloaded", "the configuration was read anew");
+    Ok(config)
+}
+
+/// Lets the stages finish what they hold, within the grace period; a kill is as correct, only slower.
+async fn drain(replicator: Addr<Replicator>, grace: Duration) {
+    if tokio::time::timeout(grace, replicator.send(Drain)).await.is_err() {
+        tracing::warn!(
+            event = "drain_timeout",
+            "stages did not finish in time; what is left is done at the next start"
+        );
+    }
+}
+
+async fn refuse_problems(config: &Config) -> Result<(), Failure> {
+    let problems = problems(config).await?;
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems).into()) }
+}
+
+/// Compares the configuration with the databases, and changes nothing.
+///
+/// # Errors
+/// When something does not fit, or a database cannot be reached.
 pub async fn check(config: Config) -> Result<(), Failure> {
-    let _ = config;
-    Err(not_built_yet("check"))
+    refuse_problems(&config).await?;
+    connect(&config).await?;
+    for replica in &config.replicas {
+        crate::replica::state::connect(&replica.database, "pgfanout check").await?;
+    }
+    if let Some(broker) = &config.broker {
+        crate::broker::connect(broker, "pgfanout check").await?;
+    }
+    println!("all is well");
+    Ok(())
 }
 
-/// Installs capture on the primary.
+/// Installs or upgrades capture on the primary; `run` does so, too.
 ///
 /// # Errors
-/// When that fails.
+/// When that fails, or a table's writers do not end.
 pub async fn install(config: Config) -> Result<(), Failure> {
-    let _ = config;
-    Err(not_built_yet("install"))
+    refuse_problems(&config).await?;
+    let primary = connect(&config).await?;
+    install::install(&primary).await?;
+    for table in wanted_tables(&primary, &config).await? {
+        capture(&primary, table.relation, table.old_record, CAPTURE_LOCK_LIMIT).await?;
+        println!("captured {}", table.name);
+    }
+    Ok(())
 }
 
-/// Removes every trace.
+/// Removes pgfanout from the primary, the replicas and the broker: what cannot be reached is named.
 ///
 /// # Errors
-/// When that fails.
+/// When something could not be removed; all else was.
 pub async fn uninstall(config: Config) -> Result<(), Failure> {
-    let _ = config;
-    Err(not_built_yet("uninstall"))
+    let mut left = Vec::new();
+    let primary = async { install::uninstall(&connect(&config).await?).await };
+    report_removal("the primary", primary.await, &mut left);
+    for replica in &config.replicas {
+        let removing = async {
+            let session = replica.database.connect("pgfanout uninstall", ANSWER_LIMIT).await?;
+            session.run("removing pgfanout's schema", include_str!("../sql/replica/uninstall.sql")).await?;
+            Ok(true)
+        };
+        report_removal(&replica.database.name, removing.await, &mut left);
+    }
+    if let Some(broker) = &config.broker {
+        let names: Vec<String> = config.replicas.iter().map(|replica| replica.name.clone()).collect();
+        report_removal("the broker", crate::broker::remove(broker, &names).await.map(|()| true), &mut left);
+    }
+    match left.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Unfit(left.join("\n")).into()),
+    }
+}
+
+fn report_removal(place: &str, removed: Result<bool>, left: &mut Vec<String>) {
+    match removed {
+        Ok(true) => println!("removed from {place}"),
+        Ok(false) => println!("nothing to remove from {place}"),
+        Err(error) => left.push(format!("not removed from {place}: {}", error.chain())),
+    }
 }
 
 /// Prints where every replica stands; true when all follow.
@@ -44,9 +170,9 @@ pub async fn uninstall(config: Config) -> Result<(), Failure> {
 /// When that cannot be found out.
 pub async fn status(config: Config, json: bool) -> Result<bool, Failure> {
     let _ = (config, json);
-    Err(not_built_yet("status"))
+    Err(Error::Unfit("status is not built yet".to_owned()).into())
 }
 
-fn not_built_yet(command: &str) -> Failure {
-    Error::Unfit(format!("{command} is not built yet")).into()
+async fn connect(config: &Config) -> Result<Session> {
+    config.primary.database.connect("pgfanout", ANSWER_LIMIT).await
 }

@@ -40,6 +40,9 @@ pub enum Error {
     /// thing, the place and the remedy. Tried again at the longest delay until it fits.
     #[error("{0}")]
     Unfit(String),
+    /// Another process does this work.
+    #[error("{0}")]
+    StandBy(String),
 }
 
 /// The result of a stage's work.
@@ -63,6 +66,12 @@ impl Error {
             Self::Postgres { source, .. } => source.code(),
             _ => None,
         }
+    }
+
+    /// Whether it is an answer of this database.
+    #[must_use]
+    pub fn is_of(&self, name: &str) -> bool {
+        matches!(self, Self::Postgres { database, .. } if database == name)
     }
 
     /// Whether waiting cannot mend it: an operator has to act, so that trying again fast is futile.

@@ -16,9 +16,13 @@ pub const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// How long a statement over many rows may take to answer.
 pub const WORK_LIMIT: Duration = Duration::from_secs(600);
 
+/// The advisory lock of the session that publishes (on the primary) or applies (on a replica): others
+/// stand by. Chosen once, at random.
+pub const SESSION_LOCK: i64 = 0x7067_6661_6e6f_7574;
+
 /// What both ends of a row's journey must agree on, so that the text of a value means the same on
 /// both; and no name is left to a search path that somebody else chose.
-const SETTINGS: &str = include_str!("../sql/session.sql");
+pub const SETTINGS: &str = include_str!("../sql/session.sql");
 
 /// Where a connection leads and how errors name it.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 -- Parameters: $1 text: its name; $2 pg_snapshot as text: the oldest snapshot it needs; $3 int8, $4 text:
 -- the name of the batch it applied last; $5 text: its state.
 -- Returns the end of the last batch that was cut for all (or the replica's own snapshot, if there was
--- none), and a text that changes whenever a captured table comes, goes or is altered.
+-- none).
 -- Writes pgfanout.replica unless nothing changed within a minute: an idle system leaves the disk alone.
 WITH
     told AS (
@@ -24,6 +24,7 @@ WITH
             number = excluded.number,
             token = excluded.token,
             state = excluded.state,
+            detail = NULL,
             reported_at = excluded.reported_at
     )
 SELECT
@@ -36,11 +37,4 @@ SELECT
             LIMIT 1
         )::text,
         $2
-    ) AS published,
-    coalesce(
-        (
-            SELECT string_agg(t.id || ':' || t.definition || coalesce(':' || t.broken, ''), ' ' ORDER BY t.id)
-            FROM pgfanout.captured_table t
-        ),
-        ''
-    ) AS registry
+    ) AS published

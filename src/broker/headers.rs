@@ -32,6 +32,7 @@ pub(super) fn properties(part: &Part, timestamp: u64) -> BasicProperties {
     headers.insert("pgfanout-to".into(), text(&batch.to.to_string()));
     headers.insert("pgfanout-part".into(), AMQPValue::LongLongInt(part.number.into()));
     headers.insert("pgfanout-last".into(), AMQPValue::Boolean(part.last));
+    headers.insert("pgfanout-tables".into(), text(&print_tables(&part.tables)));
     BasicProperties::default()
         .with_delivery_mode(2)
         .with_content_type("application/x-ndjson".into())
@@ -65,7 +66,21 @@ pub fn part(properties: &BasicProperties, body: Vec<u8>) -> Result<Part, Malform
     let Some(AMQPValue::Boolean(last)) = headers.inner().get("pgfanout-last") else {
         return Err(MalformedPart("pgfanout-last"));
     };
-    Ok(Part { batch, number, last: *last, body })
+    let tables = read_tables(text(headers, "pgfanout-tables")?).ok_or(MalformedPart("pgfanout-tables"))?;
+    Ok(Part { batch, number, last: *last, tables, body })
+}
+
+/// `12:3 15:1`: table 12 as of its definition 3, and so on.
+fn print_tables(tables: &[(i32, i64)]) -> String {
+    tables.iter().map(|(id, definition)| format!("{id}:{definition}")).collect::<Vec<_>>().join(" ")
+}
+
+fn read_tables(text: &str) -> Option<Vec<(i32, i64)>> {
+    let table = |pair: &str| {
+        let (id, definition) = pair.split_once(':')?;
+        Some((id.parse().ok()?, definition.parse().ok()?))
+    };
+    text.split_ascii_whitespace().map(table).collect()
 }
 
 fn number(headers: &FieldTable, name: &'static str) -> Result<i64, MalformedPart> {
@@ -100,7 +115,7 @@ mod tests {
             from: "10:12:11".parse().expect("a snapshot"),
             to: "20:20:".parse().expect("a snapshot"),
         };
-        Part { batch, number: 3, last: true, body: b"{}\n".to_vec() }
+        Part { batch, number: 3, last: true, tables: vec![(12, 3), (15, 1)], body: b"{}\n".to_vec() }
     }
 
     #[test]

@@ -13,7 +13,10 @@ pub use publishing::Publishing;
 
 use lapin::{
     Channel, Connection, ConnectionProperties, ExchangeKind,
-    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{
+        ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
+    },
     types::{AMQPValue, FieldTable},
 };
 
@@ -89,6 +92,27 @@ async fn declare(channel: &Channel, broker: &config::Broker, replicas: &[String]
         Ok(())
     };
     within(ANSWER_LIMIT, "broker: declaring exchange and queues", declaring).await
+}
+
+/// Deletes the replicas' queues, the queue for what was rejected, and the exchange. What is not there does
+/// no harm.
+///
+/// # Errors
+/// When the broker cannot be reached or refuses.
+pub async fn remove(broker: &config::Broker, replicas: &[String]) -> Result<()> {
+    let connection = connect(broker, "pgfanout uninstall").await?;
+    let channel = channel(&connection).await?;
+    let removing = async {
+        for replica in replicas.iter().map(String::as_str).chain(["rejected"]) {
+            let queue = queue_name(&broker.exchange, replica);
+            let deleted = channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default());
+            deleted.await.map_err(Error::broker(&format!("deleting the queue {queue}")))?;
+        }
+        let deleted =
+            channel.exchange_delete(broker.exchange.as_str().into(), ExchangeDeleteOptions::default());
+        deleted.await.map_err(Error::broker("deleting the exchange"))
+    };
+    within(ANSWER_LIMIT, "broker: removing exchange and queues", removing).await
 }
 
 async fn declare_queue(channel: &Channel, name: &str, arguments: FieldTable) -> Result<()> {

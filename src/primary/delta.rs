@@ -11,6 +11,7 @@ use futures_util::StreamExt as _;
 use tokio_postgres::{Row, RowStream};
 
 use crate::{
+    change::Writer,
     error::{Error, Result},
     postgres::{Database, Session, WORK_LIMIT},
     shape::{Key, Shape, key_arrays},
@@ -72,6 +73,8 @@ pub struct Table {
     pub shape: Shape,
     /// Raised whenever the table was altered.
     pub definition: i64,
+    /// Writes its changes' messages.
+    pub writer: Writer,
     select: String,
 }
 
@@ -164,8 +167,8 @@ impl Reader {
         let (columns, key): (Vec<String>, Vec<String>) = (row.get("columns"), row.get("key_columns"));
         let name = (row.get("schema_name"), row.get("table_name"));
         let shape = Shape::read(&self.primary, name, row.get("relation"), &columns, &key).await?;
-        let select = shape.select_by_keys();
-        let table = Rc::new(Table { id, shape, definition, select });
+        let (select, writer) = (shape.select_by_keys(), shape.writer());
+        let table = Rc::new(Table { id, shape, definition, writer, select });
         self.tables.borrow_mut().insert(id, Rc::clone(&table));
         Ok(Some(table))
     }

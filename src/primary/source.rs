@@ -67,6 +67,21 @@ impl Source {
         Ok(Self { reader, control, epoch: row.get(0) })
     }
 
+    /// Whether a connection is gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.control.is_closed() || self.reader.session().is_closed()
+    }
+
+    /// A text that changes whenever a captured table comes, goes or is altered.
+    ///
+    /// # Errors
+    /// When the link breaks.
+    pub async fn registry(&self) -> Result<String> {
+        let statement = include_str!("../../sql/primary/registry.sql");
+        Ok(self.control.query_one("reading the registry", statement, &[]).await?.get("registry"))
+    }
+
     /// The tables that are captured there.
     ///
     /// # Errors
@@ -128,7 +143,7 @@ impl Source {
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
             [&replica, &oldest, &number, &token, &report.state];
         let row = self.control.query_one("reporting the position", statement, &parameters).await?;
-        Ok(Told { published: snapshot(row.get("published"))?, registry: row.get("registry") })
+        Ok(Told { published: snapshot(row.get("published"))?, registry: self.registry().await? })
     }
 }
 

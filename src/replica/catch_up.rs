@@ -38,11 +38,11 @@ pub enum Caught {
 }
 
 /// Brings all tables that are not being copied to one moment, now; tables whose copy is done join the
-/// others thereby.
+/// others thereby. Where nothing changed, the position moves only if `forced`.
 ///
 /// # Errors
 /// When the primary or the replica fails; nothing is committed then, or the outcome is unknown.
-pub async fn catch_up(replica: &mut Replica, source: &Source) -> Result<Caught> {
+pub async fn catch_up(replica: &mut Replica, source: &Source, forced: bool) -> Result<Caught> {
     let Some(position) = replica.position.clone() else { return Ok(Caught::Nothing) };
     let tables: Vec<Rc<Followed>> = replica.tables.iter().filter(|table| !table.copying).cloned().collect();
     let joining: Vec<i32> = tables.iter().filter(|table| table.own.is_some()).map(|table| table.id).collect();
@@ -50,7 +50,9 @@ pub async fn catch_up(replica: &mut Replica, source: &Source) -> Result<Caught> 
         |table: &Rc<Followed>| table.own.clone().map(|from| Since { from, tables: Some(vec![table.id]) });
     let mut starts: Vec<Since> = tables.iter().filter_map(start).collect();
     starts.push(Since { from: position.snapshot.clone(), tables: Some(replica.joined_ids()) });
-    let Some(delta) = cut(source, starts, joining.is_empty()).await? else { return Ok(Caught::Nothing) };
+    let Some(delta) = cut(source, starts, joining.is_empty() && !forced).await? else {
+        return Ok(Caught::Nothing);
+    };
     if is_altered(&delta, &tables) {
         return Ok(Caught::Altered);
     }

@@ -5,16 +5,13 @@ use std::rc::Rc;
 use crate::{
     batch::Batch,
     error::{Error, Result},
-    postgres::{Database, Session, WORK_LIMIT},
+    postgres::{Database, SESSION_LOCK, Session, WORK_LIMIT},
     shape::Shape,
     snapshot::Snapshot,
 };
 
 /// The version of our schema on a replica.
 const VERSION: i32 = 1;
-
-/// Chosen once, at random: the session that holds this advisory lock applies; others stand by.
-const APPLIER_LOCK: i64 = 0x7067_6661_6e6f_7574;
 
 /// Settings of a session that writes. Foreign keys and ordinary triggers were obeyed on the primary.
 /// Keys are always looked up by index, also where a plan was made while the table was small.
@@ -91,7 +88,7 @@ impl Replica {
         let session = connect(database, &format!("pgfanout applier {name}")).await?;
         let locking = "SELECT pg_try_advisory_lock($1)";
         let locked: bool =
-            session.query_one("taking the applier's lock", locking, &[&APPLIER_LOCK]).await?.get(0);
+            session.query_one("taking the applier's lock", locking, &[&SESSION_LOCK]).await?.get(0);
         if !locked {
             return Ok(None);
         }

@@ -1,0 +1,8 @@
+-- A text that changes whenever a captured table comes, goes or is altered.
+-- Reads pgfanout.captured_table.
+SELECT
+    coalesce(
+        string_agg(t.id || ':' || t.definition || coalesce(':' || t.broken, ''), ' ' ORDER BY t.id),
+        ''
+    ) AS registry
+FROM pgfanout.captured_table t

@@ -1,0 +1,284 @@
+//! The actor that writes one replica: batches that its consumer brings, or the delta from where the
+//! replica stands, and the copies of tables that join.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, AtomicResponse, Context, Handler,
+    Message, Supervised, WrapFuture as _,
+};
+use actix_rt::task::JoinHandle;
+
+use crate::{
+    applying::Applying,
+    batch::Part,
+    config::{self, Config},
+    error::{Error, Result},
+    life::{Failed, Life, delay},
+    postgres::Database,
+    replica::copy::Copier,
+    replicator::{Drain, SayStatus},
+};
+
+/// How often the replica's position is reported to the primary, and compared with what was published.
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Applies parts of batches, in order. The answer means that all is committed, or that it was never
+/// needed; it names the parts that are to be rejected, and why. After a failure offer the same parts again.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<(usize, String)>, Failed>")]
+pub struct Apply(pub Arc<Vec<Part>>);
+
+/// Reads from the primary whatever the replica lacks. A hint: several may be one.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct CatchUp;
+
+/// Reports the position.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Report;
+
+/// A table's copy ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct CopyEnded(Result<()>);
+
+/// The actor.
+pub struct Applier {
+    primary: Database,
+    replica: config::Replica,
+    copier: Copier,
+    life: Life<Applying>,
+    /// The copy of a table, in a task of its own: batches go on meanwhile.
+    copy: Option<JoinHandle<()>>,
+    copy_failures: u32,
+    /// Asks for reports; not a timer of the context, which would keep an applier alive whose owner has gone.
+    ticker: Option<JoinHandle<()>>,
+}
+
+impl Applier {
+    /// An applier for one replica.
+    #[must_use]
+    pub fn new(config: &Config, replica: config::Replica) -> Self {
+        let copier = Copier {
+            replica: replica.name.clone(),
+            from: config.primary.database.clone(),
+            to: replica.database.clone(),
+            settings: config.copy.clone(),
+        };
+        let life = Life::new("applier", replica.name.clone());
+        Self {
+            primary: config.primary.database.clone(),
+            replica,
+            copier,
+            life,
+            copy: None,
+            copy_failures: 0,
+            ticker: None,
+        }
+    }
+
+    fn connected(&mut self, result: Result<Applying>, context: &mut Context<Self>) {
+        match result {
+            Ok(session) => {
+                self.life.begin(session);
+                let _ = context.address().try_send(CatchUp);
+            }
+            Err(error) => self.fail(&error, context),
+        }
+    }
+
+    fn fail(&mut self, error: &Error, context: &mut Context<Self>) {
+        self.life.fail(error);
+        if error.needs_operator() {
+            let (primary, replica, reason) = (self.primary.clone(), self.replica.name.clone(), error.chain());
+            actix_rt::spawn(async move { Applying::report_halted(&primary, &replica, &reason).await });
+        }
+        context.stop();
+    }
+
+    /// Work on the session went well, or ends this life.
+    fn settle<T>(
+        &mut self,
+        result: Result<(Applying, T), Option<Error>>,
+        context: &mut Context<Self>,
+    ) -> Result<T, Failed> {
+        match result {
+            Ok((session, answer)) => {
+                self.copy_next(&session, context);
+                self.life.keep(session);
+                Ok(answer)
+            }
+            Err(error) => {
+                if let Some(error) = error {
+                    self.fail(&error, context);
+                }
+                Err(Failed)
+            }
+        }
+    }
+
+    /// Starts to copy the next table that has to be, if none is being copied.
+    fn copy_next(&mut self, session: &Applying, context: &Context<Self>) {
+        let running = self.copy.as_ref().is_some_and(|copy| !copy.is_finished());
+        let Some(table) = session.next_to_copy() else { return };
+        if running {
+            return;
+        }
+        let (copier, address, wait) = (self.copier.clone(), context.address().downgrade(), self.copy_delay());
+        self.copy = Some(actix_rt::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let ended = copier.copy(&table).await;
+            if let Some(address) = address.upgrade() {
+                let _ = address.send(CopyEnded(ended)).await;
+            }
+        }));
+    }
+
+    fn copy_delay(&self) -> Duration {
+        if self.copy_failures == 0 { Duration::ZERO } else { delay(self.copy_failures) }
+    }
+
+    fn stop_tasks(&mut self) {
+        for task in self.copy.take().into_iter().chain(self.ticker.take()) {
+            task.abort();
+        }
+    }
+}
+
+impl Actor for Applier {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        let (replica, primary, delay) = (self.replica.clone(), self.primary.clone(), self.life.delay());
+        let connecting = async move {
+            tokio::time::sleep(delay).await;
+            Applying::connect(replica, primary).await
+        };
+        context
+            .wait(connecting.into_actor(self).map(|result, this, context| this.connected(result, context)));
+        let address = context.address().downgrade();
+        self.ticker = Some(actix_rt::spawn(async move {
+            loop {
+                tokio::time::sleep(REPORT_INTERVAL).await;
+                let Some(address) = address.upgrade() else { return };
+                if address.send(Report).await.is_err() {
+                    return;
+                }
+            }
+        }));
+    }
+}
+
+impl Supervised for Applier {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        self.stop_tasks();
+    }
+}
+
+impl Drop for Applier {
+    fn drop(&mut self) {
+        self.stop_tasks();
+    }
+}
+
+/// A piece of work on the session, as a handler's answer.
+macro_rules! with_session {
+    ($this:ident, |$session:ident| $work:expr, |$actor:ident, $result:ident| $answer:expr) => {{
+        let session = $this.life.take();
+        let working = async move {
+            let mut $session = session.map_err(|Failed| None)?;
+            let answer = $work.await.map_err(Some)?;
+            Ok(($session, answer))
+        };
+        AtomicResponse::new(Box::pin(working.into_actor($this).map(|result, $actor, context| {
+            let $result = $actor.settle(result, context);
+            $answer
+        })))
+    }};
+}
+
+impl Handler<Apply> for Applier {
+    type Result = AtomicResponse<Self, Result<Vec<(usize, String)>, Failed>>;
+
+    fn handle(&mut self, Apply(parts): Apply, _: &mut Self::Context) -> Self::Result {
+        with_session!(self, |session| session.apply(&parts), |this, result| result)
+    }
+}
+
+impl Handler<CatchUp> for Applier {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, _: CatchUp, _: &mut Self::Context) -> Self::Result {
+        with_session!(self, |session| session.catch_up(), |this, result| {
+            // Said in the log already.
+            let _ = result;
+        })
+    }
+}
+
+impl Handler<Report> for Applier {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, _: Report, _: &mut Self::Context) -> Self::Result {
+        with_session!(self, |session| session.report(), |this, result| {
+            // Said in the log already.
+            let _ = result;
+        })
+    }
+}
+
+impl Handler<CopyEnded> for Applier {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, CopyEnded(ended): CopyEnded, _: &mut Self::Context) -> Self::Result {
+        self.copy = None;
+        self.copy_failures = match &ended {
+            Ok(()) => 0,
+            Err(error) => {
+                let (replica, reason) = (&self.replica.name, error.chain());
+                let retry_in_ms =
+                    u64::try_from(delay(self.copy_failures + 1).as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(
+                    event = "copy_failed",
+                    replica,
+                    retry_in_ms,
+                    "{reason}; it goes on where it was"
+                );
+                self.copy_failures + 1
+            }
+        };
+        with_session!(self, |session| session.after_copy(), |this, result| {
+            // Said in the log already.
+            let _ = result;
+        })
+    }
+}
+
+impl Handler<Drain> for Applier {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        self.stop_tasks();
+        let session = self.life.take();
+        let draining = async move {
+            if let Ok(mut session) = session
+                && let Err(error) = session.drain().await
+            {
+                tracing::warn!(event = "drain_failed", stage = "applier", "{}", error.chain());
+            }
+        };
+        AtomicResponse::new(Box::pin(draining.into_actor(self)))
+    }
+}
+
+impl Handler<SayStatus> for Applier {
+    type Result = ();
+
+    fn handle(&mut self, _: SayStatus, _: &mut Self::Context) {
+        if let Some(session) = self.life.session() {
+            session.say_status();
+        }
+    }
+}

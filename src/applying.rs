@@ -1,0 +1,378 @@
+//! What an applier does with its connections: to its replica, and, when it needs it, to the primary.
+
+use std::{cell::Cell, rc::Rc};
+
+use tokio_postgres::error::SqlState;
+
+use crate::{
+    batch::{Batch, Part},
+    config,
+    error::{Error, Result},
+    postgres::{ANSWER_LIMIT, Database},
+    primary::source::{Report, Source},
+    replica::{
+        apply::{Due, Malformed, Written, due, is_conflict, read, write},
+        catch_up::{Caught, catch_up},
+        join::join,
+        state::{Followed, Position, Replica},
+    },
+    snapshot::Snapshot,
+};
+
+/// How many changes of waiting batches may share a transaction.
+const CHANGES_AT_ONCE: u64 = 20_000;
+
+/// For how many reports in a row the primary may say that more was published, while nothing comes, before
+/// it is taken for lost.
+const PATIENCE: u32 = 3;
+
+/// An applier's session.
+pub struct Applying {
+    replica: Replica,
+    primary: Database,
+    existing_rows: config::ExistingRows,
+    /// Open while the primary is within reach.
+    source: Option<Source>,
+    /// The primary's list of tables when it was last compared with ours.
+    registry: Option<String>,
+    /// What is written in the open transaction.
+    open: Open,
+    /// Reports since something came, though more was published.
+    missed: u32,
+    applied: Cell<u64>,
+    caught_up: Cell<u64>,
+}
+
+/// What the open transaction holds.
+#[derive(Debug, Default)]
+enum Open {
+    /// There is none.
+    #[default]
+    Nothing,
+    /// Whole batches up to this one, of so many changes.
+    Whole(Batch, u64),
+    /// The beginning of this batch, up to the part before this number.
+    Begun(Batch, u32),
+}
+
+impl Applying {
+    /// Connects to the replica; the primary is connected when it is needed: a replica takes what is in its
+    /// queue also while the primary is gone.
+    ///
+    /// # Errors
+    /// When the replica cannot be reached, does not fit, or another process applies to it.
+    pub async fn connect(replica: config::Replica, primary: Database) -> Result<Self> {
+        let existing_rows = replica.existing_rows;
+        let Some(replica) = Replica::connect(&replica.database, &replica.name).await? else {
+            return Err(Error::StandBy(format!("replica {}: another pgfanout applies", replica.name)));
+        };
+        let (applied, caught_up) = (Cell::new(0), Cell::new(0));
+        let open = Open::Nothing;
+        Ok(Self {
+            replica,
+            primary,
+            existing_rows,
+            source: None,
+            registry: None,
+            open,
+            missed: 0,
+            applied,
+            caught_up,
+        })
+    }
+
+    /// Applies parts in order; returns which are to be rejected, and why.
+    ///
+    /// # Errors
+    /// When a database fails: nothing that is not committed counts.
+    pub async fn apply(&mut self, parts: &[Part]) -> Result<Vec<(usize, String)>> {
+        self.missed = 0;
+        let mut rejected = Vec::new();
+        for (at, part) in parts.iter().enumerate() {
+            if let Some(reason) = self.apply_part(part).await? {
+                rejected.push((at, reason));
+            }
+        }
+        self.commit().await?;
+        Ok(rejected)
+    }
+
+    /// Applies one part; returns why it is to be rejected, if it is.
+    async fn apply_part(&mut self, part: &Part) -> Result<Option<String>> {
+        let position = match self.position() {
+            Some(position) => position,
+            None => {
+                self.catch_up_fully(false).await?;
+                return Ok(None);
+            }
+        };
+        if part.batch.epoch != position.0 {
+            return Ok(Some("a batch of another installation of pgfanout".to_owned()));
+        }
+        let follows = match &self.open {
+            Open::Begun(batch, next) => *batch == part.batch && *next == part.number,
+            Open::Nothing | Open::Whole(..) => part.number == 0,
+        };
+        if let Open::Begun(batch, _) = &self.open
+            && (!follows || *batch != part.batch)
+        {
+            // The rest of that batch is not coming.
+            self.catch_up_fully(true).await?;
+        }
+        let position = self.position().map_or(position.1, |(_, snapshot)| snapshot);
+        match due(&position, &part.batch) {
+            Due::Skip => Ok(None),
+            Due::Apply if follows => self.write_part(part).await,
+            Due::Apply | Due::CatchUp => {
+                tracing::info!(
+                    event = "gap",
+                    replica = self.replica.name,
+                    batch = part.batch.number,
+                    "changes before this batch are missing here; catching up from the primary"
+                );
+                self.catch_up_fully(true).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn write_part(&mut self, part: &Part) -> Result<Option<String>> {
+        let Ok(work) = read(&self.replica, part) else {
+            let Malformed = Malformed;
+            if matches!(self.open, Open::Begun(..)) {
+                self.catch_up_fully(true).await?;
+            }
+            return Ok(Some("a body that is not a list of changes".to_owned()));
+        };
+        // A batch of several parts has a transaction of its own: parts are acknowledged before it ends.
+        let alone = !part.last || part.number > 0;
+        let full = matches!(&self.open, Open::Whole(_, changes) if changes + work.changes > CHANGES_AT_ONCE);
+        if full || (alone && matches!(self.open, Open::Whole(..))) {
+            self.commit().await?;
+        }
+        let altered = self.is_altered(part);
+        if matches!(self.open, Open::Nothing) {
+            self.replica.begin().await?;
+        }
+        let (changes, before) = (work.changes, std::mem::take(&mut self.open));
+        let written = match altered {
+            true => Ok(Written::CatchUp),
+            false => write(&self.replica, work).await,
+        };
+        match written {
+            Ok(Written::All) => {
+                let sum = if let Open::Whole(_, sum) = before { sum } else { 0 };
+                self.applied.set(self.applied.get() + changes);
+                self.open = match part.last {
+                    true => Open::Whole(part.batch.clone(), sum + changes),
+                    false => Open::Begun(part.batch.clone(), part.number + 1),
+                };
+            }
+            Ok(Written::CatchUp) => self.catch_up_fully(true).await?,
+            Err(error) if is_conflict(&error) => {
+                tracing::info!(
+                    event = "conflict",
+                    replica = self.replica.name,
+                    batch = part.batch.number,
+                    "rows of this batch meet rows that a later part removes; catching up from the primary"
+                );
+                self.catch_up_fully(true).await?;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(None)
+    }
+
+    /// Whether a table in the part was altered on the primary since it was compared with the replica's.
+    fn is_altered(&self, part: &Part) -> bool {
+        let altered = |table: &Rc<Followed>| {
+            part.tables.iter().any(|&(id, definition)| table.id == id && table.definition != definition)
+        };
+        self.replica.tables.iter().any(altered)
+    }
+
+    /// The installation and the moment at which the replica stands, with what is written and not committed.
+    fn position(&self) -> Option<(String, Snapshot)> {
+        let Position { epoch, snapshot, .. } = self.replica.position.clone()?;
+        match &self.open {
+            Open::Whole(batch, _) => Some((epoch, batch.to.clone())),
+            Open::Nothing | Open::Begun(..) => Some((epoch, snapshot)),
+        }
+    }
+
+    /// Commits whole batches that are written; the beginning of one stays open.
+    async fn commit(&mut self) -> Result<()> {
+        if let Open::Whole(batch, _) = &self.open {
+            self.replica.commit(batch).await?;
+            self.open = Open::Nothing;
+        }
+        Ok(())
+    }
+
+    /// Reads from the primary what the replica lacks.
+    ///
+    /// # Errors
+    /// When a database fails, or a table does not fit.
+    pub async fn catch_up(&mut self) -> Result<()> {
+        if self.registry.is_none() {
+            self.join().await?;
+        }
+        // The beginning of a batch is under way: the rest of it is, too.
+        match self.open {
+            Open::Begun(..) => Ok(()),
+            Open::Nothing | Open::Whole(..) => self.catch_up_fully(false).await,
+        }
+    }
+
+    /// Catches up until nothing is left, to a moment not before now if `forced`: the position moves then,
+    /// even if nothing changed in the replica's tables.
+    async fn catch_up_fully(&mut self, mut forced: bool) -> Result<()> {
+        self.commit().await?;
+        self.open = Open::Nothing;
+        loop {
+            if self.registry.is_none() {
+                self.join().await?;
+            }
+            let source = self.source().await?;
+            let (replica, source) = source;
+            match catch_up(replica, source, forced).await {
+                Ok(Caught::Nothing) => return Ok(()),
+                Ok(Caught::Altered) => self.registry = None,
+                Ok(Caught::To(_, changes)) => {
+                    forced = false;
+                    self.caught_up.set(self.caught_up.get() + changes);
+                }
+                // Queued behind a TRUNCATE or an ALTER TABLE; nothing of ours is broken.
+                Err(error)
+                    if error.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE) && error.is_of("primary") => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Compares the primary's list of tables with the replica's.
+    async fn join(&mut self) -> Result<()> {
+        self.commit().await?;
+        self.open = Open::Nothing;
+        let existing_rows = self.existing_rows;
+        let (replica, source) = self.source().await?;
+        let registry = source.registry().await?;
+        let joined = join(replica, source, existing_rows).await?;
+        let name = &replica.name;
+        if let Some(reason) = joined.anew {
+            tracing::warn!(event = "copy_anew", replica = name, "{reason}; all tables are copied anew");
+        }
+        for table in joined.copying {
+            tracing::info!(
+                event = "table_entered",
+                replica = name,
+                table,
+                "the table is copied to the replica, then follows"
+            );
+        }
+        for table in joined.left {
+            tracing::info!(
+                event = "table_left",
+                replica = name,
+                table,
+                "the table is not captured any more; it stays as it is"
+            );
+        }
+        self.registry = Some(registry);
+        Ok(())
+    }
+
+    /// The replica, and the primary within reach.
+    async fn source(&mut self) -> Result<(&mut Replica, &Source)> {
+        let usable = self.source.take().filter(|source| !source.is_closed());
+        let source = match usable {
+            Some(source) => source,
+            None => Source::connect(&self.primary, &self.replica.name).await?,
+        };
+        Ok((&mut self.replica, self.source.insert(source)))
+    }
+
+    /// A table whose copy is due.
+    #[must_use]
+    pub fn next_to_copy(&self) -> Option<Rc<Followed>> {
+        self.replica.tables.iter().find(|table| table.copying).cloned()
+    }
+
+    /// Takes note of how a copy ended; a table that is complete joins the others.
+    ///
+    /// # Errors
+    /// As [`Self::catch_up`].
+    pub async fn after_copy(&mut self) -> Result<()> {
+        if matches!(self.open, Open::Begun(..)) {
+            // Between the parts of a batch: reading through the same session does not disturb it.
+            return self.replica.reload().await;
+        }
+        self.commit().await?;
+        self.replica.reload().await?;
+        self.catch_up().await
+    }
+
+    /// Tells the primary where the replica stands, and looks whether something got lost.
+    ///
+    /// # Errors
+    /// As [`Self::catch_up`]. That the primary is away is no error here: its listener says so.
+    pub async fn report(&mut self) -> Result<()> {
+        let Some((_, position)) = self.position() else { return self.catch_up().await };
+        let Ok((replica, source)) = self.source().await else { return Ok(()) };
+        let Some(oldest) = replica.oldest() else { return Ok(()) };
+        let state =
+            if replica.tables.iter().any(|table| table.own.is_some()) { "copying" } else { "following" };
+        let batch = replica.position.as_ref().and_then(|position| position.batch.as_ref());
+        let report = Report { oldest, batch, state };
+        let Ok(told) = source.report(&replica.name, &report).await else {
+            self.source = None;
+            return Ok(());
+        };
+        let ready = self.replica.tables.iter().any(|table| table.own.is_some() && !table.copying);
+        if self.registry.as_ref() != Some(&told.registry) {
+            self.registry = None;
+            return self.catch_up().await;
+        }
+        self.missed = if told.published.is_subset_of(&position) { 0 } else { self.missed + 1 };
+        if self.missed >= PATIENCE || ready {
+            self.missed = 0;
+            return self.catch_up().await;
+        }
+        Ok(())
+    }
+
+    /// Commits what is whole; the beginning of a batch is given up.
+    ///
+    /// # Errors
+    /// When the replica fails.
+    pub async fn drain(&mut self) -> Result<()> {
+        self.commit().await?;
+        if self.source.is_some() { self.report().await } else { Ok(()) }
+    }
+
+    /// Says how it is.
+    pub fn say_status(&self) {
+        let position =
+            self.replica.position.as_ref().map(|position| position.snapshot.to_string()).unwrap_or_default();
+        let copying = self.replica.tables.iter().filter(|table| table.own.is_some()).count();
+        tracing::info!(
+            event = "status",
+            stage = "applier",
+            replica = self.replica.name,
+            position,
+            copying,
+            tables = self.replica.tables.len(),
+            changes = self.applied.take(),
+            caught_up = self.caught_up.take(),
+            "changes applied and caught up since the last status"
+        );
+    }
+
+    /// Leaves word on the primary that the replica needs an operator, for `status` to show.
+    pub async fn report_halted(primary: &Database, replica: &str, reason: &str) {
+        let Ok(session) = primary.connect("pgfanout applier", ANSWER_LIMIT).await else { return };
+        let statement = include_str!("../sql/primary/report_halted.sql");
+        // Best effort: the log has it.
+        let _ = session.execute("reporting a halt", statement, &[&replica, &reason]).await;
+    }
+}

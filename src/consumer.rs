@@ -1,0 +1,261 @@
+//! The actor that takes one replica's messages from the broker, has them applied, and acknowledges them.
+
+use std::{collections::BTreeSet, rc::Rc, sync::Arc};
+
+use actix::{
+    Actor, ActorContext as _, ActorFutureExt as _, Addr, AsyncContext as _, AtomicResponse, Context, Handler,
+    Message, Supervised, Supervisor, WeakAddr, WrapFuture as _,
+};
+use actix_rt::task::JoinHandle;
+use lapin::message::Delivery;
+
+use crate::{
+    applier::{Applier, Apply, CatchUp},
+    batch::Part,
+    broker::{self, Deliveries},
+    config::{self, Config},
+    error::{Error, Result},
+    life::{Failed, Life},
+    replicator::{Drain, SayStatus},
+};
+
+/// How many messages are handed to the applier at once.
+const MOST_AT_ONCE: usize = 16;
+
+/// Messages that came, in the queue's order.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Deliver(Result<Vec<Delivery>>);
+
+/// The actor; it owns the applier of its replica.
+pub struct Consumer {
+    config: Rc<Config>,
+    broker: config::Broker,
+    replica: config::Replica,
+    life: Life<Deliveries>,
+    applier: Option<Addr<Applier>>,
+    /// Takes deliveries from the library as fast as they are handled here.
+    driver: Option<JoinHandle<()>>,
+    /// Messages rejected since the start, and the reasons that were logged.
+    rejected: u64,
+    reasons: BTreeSet<String>,
+}
+
+impl Consumer {
+    /// A consumer for one replica.
+    #[must_use]
+    pub fn new(config: Rc<Config>, broker: config::Broker, replica: config::Replica) -> Self {
+        let life = Life::new("consumer", replica.name.clone());
+        Self {
+            config,
+            broker,
+            replica,
+            life,
+            applier: None,
+            driver: None,
+            rejected: 0,
+            reasons: BTreeSet::new(),
+        }
+    }
+
+    /// The applier, made anew if it died.
+    fn applier(&mut self) -> Addr<Applier> {
+        if let Some(applier) = self.applier.as_ref().filter(|applier| applier.connected()) {
+            return applier.clone();
+        }
+        if self.applier.is_some() {
+            let replica = &self.replica.name;
+            tracing::error!(
+                event = "actor_died",
+                stage = "applier",
+                replica,
+                "an actor panicked; it is made anew"
+            );
+        }
+        let (config, replica) = (Rc::clone(&self.config), self.replica.clone());
+        let applier = Supervisor::start(move |_| Applier::new(&config, replica));
+        self.applier = Some(applier.clone());
+        applier
+    }
+
+    fn connected(&mut self, result: Result<(Deliveries, lapin::Consumer)>, context: &mut Context<Self>) {
+        match result {
+            Ok((session, consumer)) => {
+                self.life.begin(session);
+                self.driver = Some(actix_rt::spawn(deliver(consumer, context.address().downgrade())));
+                // What was published before the queue was bound, or lost since, has no message here.
+                let _ = self.applier().try_send(CatchUp);
+            }
+            Err(error) => {
+                self.life.fail(&error);
+                context.stop();
+            }
+        }
+    }
+
+    fn note_rejected(&mut self, reasons: Vec<String>) {
+        let replica = &self.replica.name;
+        for reason in reasons {
+            self.rejected += 1;
+            // Once a kind: a flood of them must not flood the log.
+            if self.reasons.len() < 100 && self.reasons.insert(reason.clone()) {
+                tracing::warn!(
+                    event = "message_rejected",
+                    replica,
+                    exchange = self.broker.exchange,
+                    "{reason}; it went to the queue {}",
+                    broker::queue_name(&self.broker.exchange, "rejected")
+                );
+            }
+        }
+    }
+}
+
+/// Hands deliveries to the consumer, the next ones when it has finished with the last.
+async fn deliver(mut consumer: lapin::Consumer, address: WeakAddr<Consumer>) {
+    loop {
+        let deliveries = broker::next(&mut consumer, MOST_AT_ONCE).await;
+        let ended = deliveries.is_err();
+        let Some(address) = address.upgrade() else { return };
+        if address.send(Deliver(deliveries)).await.is_err() || ended {
+            return;
+        }
+    }
+}
+
+impl Actor for Consumer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.applier();
+        let (broker, name, delay) = (self.broker.clone(), self.replica.name.clone(), self.life.delay());
+        let connecting = async move {
+            tokio::time::sleep(delay).await;
+            Deliveries::connect(&broker, &name).await
+        };
+        context
+            .wait(connecting.into_actor(self).map(|result, this, context| this.connected(result, context)));
+    }
+}
+
+impl Supervised for Consumer {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        if let Some(driver) = self.driver.take() {
+            driver.abort();
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            driver.abort();
+        }
+    }
+}
+
+impl Handler<Deliver> for Consumer {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, Deliver(deliveries): Deliver, _: &mut Self::Context) -> Self::Result {
+        let (session, applier) = (self.life.take(), self.applier());
+        let working = async move {
+            let session = session.map_err(|Failed| None)?;
+            let reasons = handle(&session, &applier, deliveries.map_err(Some)?).await.map_err(Some)?;
+            Ok((session, reasons))
+        };
+        AtomicResponse::new(Box::pin(working.into_actor(self).map(|result, this, context| match result {
+            Ok((session, reasons)) => {
+                this.life.keep(session);
+                this.note_rejected(reasons);
+            }
+            Err(None) => {}
+            Err(Some(error)) => {
+                this.life.fail(&error);
+                context.stop();
+            }
+        })))
+    }
+}
+
+/// Has the messages applied, rejects what is no part of a batch, acknowledges the rest. Returns why
+/// messages were rejected.
+async fn handle(
+    session: &Deliveries,
+    applier: &Addr<Applier>,
+    deliveries: Vec<Delivery>,
+) -> Result<Vec<String>> {
+    let (mut parts, mut tags, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
+    for delivery in deliveries {
+        match broker::part(&delivery.properties, delivery.data) {
+            Ok(part) => {
+                parts.push(part);
+                tags.push(delivery.delivery_tag);
+            }
+            Err(malformed) => {
+                session.reject(delivery.delivery_tag).await?;
+                reasons.push(malformed.to_string());
+            }
+        }
+    }
+    let mut applied = tags.last().copied();
+    if !parts.is_empty() {
+        for (at, reason) in apply(applier, Arc::new(parts)).await? {
+            let Some(&tag) = tags.get(at) else { continue };
+            session.reject(tag).await?;
+            reasons.push(reason);
+            if applied == Some(tag) {
+                applied = at.checked_sub(1).and_then(|before| tags.get(before)).copied();
+            }
+        }
+    }
+    if let Some(tag) = applied {
+        session.acknowledge(tag).await?;
+    }
+    Ok(reasons)
+}
+
+/// Offers the parts until the applier has them. It connects anew after each failure, with its own delay,
+/// before it takes the next offer.
+async fn apply(applier: &Addr<Applier>, parts: Arc<Vec<Part>>) -> Result<Vec<(usize, String)>> {
+    loop {
+        match applier.send(Apply(Arc::clone(&parts))).await {
+            Ok(Ok(rejected)) => return Ok(rejected),
+            Ok(Err(Failed)) => {}
+            Err(_) => return Err(Error::Disconnected("the applier died".to_owned())),
+        }
+    }
+}
+
+impl Handler<Drain> for Consumer {
+    type Result = AtomicResponse<Self, ()>;
+
+    /// Takes no more messages; those at hand were handled before, as the mailbox keeps its order.
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        let applier = self.applier();
+        if let Some(driver) = self.driver.take() {
+            driver.abort();
+        }
+        let draining = async move {
+            let _ = applier.send(Drain).await;
+        };
+        AtomicResponse::new(Box::pin(draining.into_actor(self)))
+    }
+}
+
+impl Handler<SayStatus> for Consumer {
+    type Result = ();
+
+    fn handle(&mut self, _: SayStatus, _: &mut Self::Context) {
+        let (replica, connected) = (&self.replica.name, self.life.session().is_some());
+        tracing::info!(
+            event = "status",
+            stage = "consumer",
+            replica,
+            connected,
+            rejected = self.rejected,
+            "messages rejected since the start"
+        );
+        let _ = self.applier().try_send(SayStatus);
+    }
+}

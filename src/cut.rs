@@ -1,0 +1,176 @@
+//! Cutting a batch: a delta from the primary, named, and handed to the publisher in parts.
+
+use std::borrow::Cow;
+
+use actix::Addr;
+
+use crate::{
+    batch::{Batch, Part},
+    change::Before,
+    error::{Error, Result},
+    life::Failed,
+    primary::delta::{Cursor, Delta, Group, Table},
+    publisher::{Publish, Publisher},
+};
+
+/// About how large a part is: large enough to keep the broker and both sides busy, small enough to
+/// stream.
+const PART_BYTES: usize = 1 << 20;
+
+/// What a message may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many changes.
+    pub changes: u32,
+    /// How large one change may be; a larger one travels as a reference.
+    pub change_bytes: u64,
+}
+
+/// Publishes the delta as the batch; false if the publisher failed and the batch has to be cut anew.
+///
+/// # Errors
+/// When the primary fails.
+pub async fn publish(
+    delta: &Delta<'_>,
+    batch: Batch,
+    limits: Limits,
+    publisher: &Addr<Publisher>,
+) -> Result<bool> {
+    let mut parts = Parts {
+        publisher,
+        limits,
+        batch,
+        number: 0,
+        body: Vec::new(),
+        changes: 0,
+        tables: Vec::new(),
+        sealed: false,
+    };
+    match parts.send(delta).await {
+        Ok(()) => Ok(true),
+        Err(Stop::Publisher) => Ok(false),
+        Err(Stop::Primary(error)) => Err(error),
+    }
+}
+
+/// Why a batch is given up.
+enum Stop {
+    Publisher,
+    Primary(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Primary(error)
+    }
+}
+
+/// The parts of one batch as they fill.
+struct Parts<'a> {
+    publisher: &'a Addr<Publisher>,
+    limits: Limits,
+    batch: Batch,
+    number: u32,
+    body: Vec<u8>,
+    changes: u32,
+    /// The tables in the body, with the numbers of their definitions.
+    tables: Vec<(i32, i64)>,
+    /// Nothing more may go into this body.
+    sealed: bool,
+}
+
+impl Parts<'_> {
+    async fn send(&mut self, delta: &Delta<'_>) -> Result<(), Stop> {
+        let mut line = Vec::new();
+        for table in delta.truncated() {
+            table.writer.push_truncate(&mut line);
+            self.push(table, &mut line).await?;
+        }
+        let mut cursor = Cursor::default();
+        while let Some(groups) = delta.next(&mut cursor).await? {
+            for group in &groups {
+                self.send_group(delta, group).await?;
+            }
+            // Two spellings of one key may come in two fetches, each with the row: a replica must not
+            // meet them in one part.
+            self.sealed = true;
+        }
+        self.publish(true).await
+    }
+
+    async fn send_group(&mut self, delta: &Delta<'_>, group: &Group) -> Result<(), Stop> {
+        let mut line = Vec::new();
+        let mut present = vec![false; group.keys.len()];
+        let mut rows = delta.rows(group).await?;
+        while let Some(row) = rows.next().await? {
+            let (Some(changed), Some(found)) = (group.keys.get(row.at), present.get_mut(row.at)) else {
+                continue;
+            };
+            *found = true;
+            if row.again {
+                continue;
+            }
+            let existed = changed.existed(true) && !group.truncated;
+            let before = existed.then_some(Before { key: &changed.key, old: changed.old.as_deref() });
+            group.table.writer.push_present(row.text(), before, &mut line).map_err(|error| {
+                Error::Unfit(format!("primary: a row of {}: {error}", group.table.shape.quoted()))
+            })?;
+            self.push_row(&group.table, &changed.key, &mut line).await?;
+        }
+        // Rows that came and went within the batch are deleted, too: a replica that caught up in
+        // between may have them.
+        let absent = group.keys.iter().zip(&present).filter(|(_, present)| !**present && !group.truncated);
+        for (changed, _) in absent {
+            let before = Before { key: &changed.key, old: changed.old.as_deref() };
+            group.table.writer.push_absent(before, &mut line);
+            self.push(&group.table, &mut line).await?;
+        }
+        Ok(())
+    }
+
+    async fn push_row(
+        &mut self,
+        table: &Table,
+        key: &[Option<Cow<'_, str>>],
+        line: &mut Vec<u8>,
+    ) -> Result<(), Stop> {
+        if line.len() as u64 > self.limits.change_bytes {
+            line.clear();
+            line.shrink_to(PART_BYTES);
+            table.writer.push_reference(key, line);
+        }
+        self.push(table, line).await
+    }
+
+    /// Adds a line, in a new part if this one is full.
+    async fn push(&mut self, table: &Table, line: &mut Vec<u8>) -> Result<(), Stop> {
+        let full = self.body.len() + line.len() > PART_BYTES || self.changes >= self.limits.changes;
+        if self.changes > 0 && (full || self.sealed) {
+            self.publish(false).await?;
+        }
+        self.body.append(line);
+        self.changes += 1;
+        let known = (table.id, table.definition);
+        if self.tables.last() != Some(&known) && !self.tables.contains(&known) {
+            self.tables.push(known);
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self, last: bool) -> Result<(), Stop> {
+        let part = Part {
+            batch: self.batch.clone(),
+            number: self.number,
+            last,
+            tables: std::mem::take(&mut self.tables),
+            body: std::mem::take(&mut self.body),
+        };
+        self.number += 1;
+        self.changes = 0;
+        self.sealed = false;
+        match self.publisher.send(Publish(part)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Failed)) | Err(_) => Err(Stop::Publisher),
+        }
+    }
+}

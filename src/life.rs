@@ -1,0 +1,149 @@
+//! What all actors share: a session that ends with its first failure, and a next one after a delay.
+//!
+//! An actor takes its session out for each piece of work and puts it back when that went well. A failure
+//! drops the session and stops the actor; its supervisor starts the next life of the same actor, which
+//! opens a new session after a delay. There is no other way of recovering.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// The first delay after a failure.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// The longest delay: also how often we look whether an operator has mended what only one can mend.
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// How often a process that stands by looks whether its turn has come.
+const STANDBY: Duration = Duration::from_secs(1);
+
+/// The reply of a stage that failed: it has said why in the log, and the asker keeps what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed;
+
+/// The lives of one actor.
+#[derive(Debug)]
+pub struct Life<S> {
+    /// The actor, as the log calls it.
+    stage: &'static str,
+    /// Its replica; empty for those that serve all.
+    replica: String,
+    session: Option<S>,
+    /// Failures since work last went well.
+    failures: u32,
+    /// How long the next life waits before it connects.
+    delay: Duration,
+    /// Whether another process is known to do the work.
+    standing_by: bool,
+}
+
+impl<S> Life<S> {
+    /// For the actor that the log calls `stage`.
+    #[must_use]
+    pub const fn new(stage: &'static str, replica: String) -> Self {
+        Self { stage, replica, session: None, failures: 0, delay: Duration::ZERO, standing_by: false }
+    }
+
+    /// How long to wait before connecting.
+    #[must_use]
+    pub const fn delay(&self) -> Duration {
+        self.delay
+    }
+
+    /// The actor's replica.
+    #[must_use]
+    pub fn replica(&self) -> &str {
+        &self.replica
+    }
+
+    /// A session was opened. That alone ends no series of failures: what made the last one fail may
+    /// still be there.
+    pub fn begin(&mut self, session: S) {
+        self.session = Some(session);
+        let again = std::mem::take(&mut self.standing_by) || self.failures > 0;
+        let (stage, replica) = (self.stage, &self.replica);
+        tracing::info!(event = "connected", stage, replica, again, "a stage is connected");
+    }
+
+    /// Takes the session for a piece of work.
+    ///
+    /// # Errors
+    /// When there is none: the actor is ending.
+    pub fn take(&mut self) -> Result<S, Failed> {
+        self.session.take().ok_or(Failed)
+    }
+
+    /// Work went well.
+    pub fn keep(&mut self, session: S) {
+        self.session = Some(session);
+        self.failures = 0;
+        self.delay = Duration::ZERO;
+    }
+
+    /// The session between two pieces of work.
+    #[must_use]
+    pub const fn session(&self) -> Option<&S> {
+        self.session.as_ref()
+    }
+
+    /// Work or connecting failed: says so, and what happens next. The actor is to stop.
+    pub fn fail(&mut self, error: &Error) {
+        self.session = None;
+        let (stage, replica) = (self.stage, &self.replica);
+        if matches!(error, Error::StandBy(_)) {
+            self.delay = STANDBY;
+            if !std::mem::replace(&mut self.standing_by, true) {
+                tracing::info!(
+                    event = "standing_by",
+                    stage,
+                    replica,
+                    "{error}; this process takes over when it ends"
+                );
+            }
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.delay = if error.needs_operator() { LONGEST } else { delay(self.failures) };
+        let retry_in_ms = u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX);
+        let (failures, reason) = (self.failures, error.chain());
+        if error.needs_operator() {
+            tracing::error!(event = "halted", stage, replica, failures, retry_in_ms, "{reason}");
+        } else {
+            tracing::warn!(event = "failed", stage, replica, failures, retry_in_ms, "{reason}");
+        }
+    }
+}
+
+/// Doubles with every failure, up to the longest; up to a half is left to chance, so that what failed
+/// together does not come back together.
+#[must_use]
+pub fn delay(failures: u32) -> Duration {
+    let whole = SHORTEST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
+    whole.mul_f64(fastrand::f64().mul_add(-0.5, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_the_longest() {
+        for failures in 1..60 {
+            let whole = SHORTEST.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST);
+            let delay = delay(failures);
+            assert!(delay <= whole && delay >= whole / 2, "{failures}: {delay:?}");
+        }
+    }
+
+    #[test]
+    fn only_work_that_went_well_ends_a_series_of_failures() {
+        let mut life = Life::new("test", String::new());
+        for _ in 0..3 {
+            life.begin(());
+            life.fail(&Error::Disconnected("gone".into()));
+        }
+        assert!(life.delay() >= Duration::from_millis(200));
+        life.keep(());
+        assert_eq!(life.delay(), Duration::ZERO);
+    }
+}

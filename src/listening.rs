@@ -1,0 +1,284 @@
+//! What the listener does with its connections to the primary.
+
+use std::{
+    cell::Cell,
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use actix::{Addr, WeakAddr};
+use futures_util::StreamExt as _;
+use tokio_postgres::AsyncMessage;
+
+use crate::{
+    config::Config,
+    cut,
+    error::{Error, Result},
+    pg_listener::{PgListener, Wake},
+    postgres::{ANSWER_LIMIT, Database, SESSION_LOCK, Session},
+    prepare::{Wanted, wanted_tables},
+    primary::{
+        batch::{mark_published, record, resume_from},
+        capture,
+        delta::{Reader, Since, look},
+        gate::Gate,
+        install::install,
+        trim::trim,
+    },
+    publisher::{Publisher, Ready},
+    snapshot::Snapshot,
+};
+
+/// How often to look while a transaction may be at work that did not see the flag.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How often to look in any case while asleep.
+const SAFETY_POLL: Duration = Duration::from_secs(1);
+
+/// How long to wait for a publisher that is not ready, or for a lock that was not to be had.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// How long the publisher may take to say that it is ready; connecting, it does not answer.
+const READY_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long writers of a table may have to wait behind the creation of its triggers.
+const CAPTURE_LOCK_LIMIT: Duration = Duration::from_millis(300);
+
+/// How often to try to capture a table whose writers did not end.
+const CAPTURE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the changelog is trimmed.
+const TRIM_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What to do after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Next {
+    /// Whether there were changes that the appliers should know of.
+    pub changed: bool,
+    /// When to look again without being woken.
+    pub after: Duration,
+}
+
+/// The listener's session.
+pub struct Listening {
+    /// Listens, and takes short statements.
+    control: Session,
+    reader: Reader,
+    epoch: String,
+    /// The end of the last batch; without a broker, of the last look that found something.
+    from: Snapshot,
+    gate: Gate,
+    /// The last batch, if it is not noted yet that it was published.
+    unnoted: Option<i64>,
+    /// Tables that are to be captured and whose writers did not end yet.
+    uncaptured: Vec<Wanted>,
+    capture_tried: Instant,
+    trimmed: Instant,
+    limits: cut::Limits,
+    retention: (u32, u64),
+    batches: Cell<u64>,
+}
+
+impl Listening {
+    /// Connects, takes the publisher's lock, installs and upgrades capture, and begins to listen.
+    ///
+    /// # Errors
+    /// When the primary cannot be reached, another process publishes, or a table cannot be captured.
+    pub async fn connect(config: &Config, listener: WeakAddr<PgListener>) -> Result<Self> {
+        let primary = &config.primary.database;
+        let control = listen(primary, listener).await?;
+        let lock = control.query_one(
+            "taking the publisher's lock",
+            "SELECT pg_try_advisory_lock($1)",
+            &[&SESSION_LOCK],
+        );
+        if !lock.await?.get::<_, bool>(0) {
+            return Err(Error::StandBy("primary: another pgfanout publishes".to_owned()));
+        }
+        let installation = install(&control).await?;
+        let uncaptured = wanted_tables(&control, config).await?;
+        release_unwanted(&control, &uncaptured).await?;
+        let reader = Reader::connect(primary, "pgfanout publisher").await?;
+        let from = resume_from(&control).await?;
+        let (changes, change_bytes) = config
+            .broker
+            .as_ref()
+            .map_or((1, 1), |broker| (broker.max_changes_per_message, broker.max_message_bytes));
+        let mut session = Self {
+            control,
+            reader,
+            epoch: installation.epoch,
+            from,
+            gate: Gate::default(),
+            unnoted: None,
+            uncaptured,
+            capture_tried: Instant::now(),
+            trimmed: Instant::now(),
+            limits: cut::Limits { changes, change_bytes },
+            retention: (config.primary.changelog_retention_hours, config.primary.changelog_max_bytes),
+            batches: Cell::new(0),
+        };
+        session.capture().await?;
+        session.control.run("listening", "LISTEN pgfanout_wake").await?;
+        Ok(session)
+    }
+
+    /// Looks for changes, passes on what is there, or prepares to sleep.
+    ///
+    /// # Errors
+    /// When the primary fails.
+    pub async fn step(&mut self, publisher: Option<&Addr<Publisher>>) -> Result<Next> {
+        if !self.uncaptured.is_empty() && self.capture_tried.elapsed() >= CAPTURE_INTERVAL {
+            self.capture().await?;
+        }
+        if self.trimmed.elapsed() >= TRIM_INTERVAL {
+            self.trimmed = Instant::now();
+            trim(&self.control, self.retention).await?;
+        }
+        let since = Since { from: self.from.clone(), tables: None };
+        let look = look(&self.control, &since).await?;
+        if look.tables.is_empty() {
+            return self.rest(&look.now).await;
+        }
+        if self.gate.is_asleep() {
+            self.gate.wake_up(&self.control).await?;
+        }
+        match publisher {
+            Some(publisher) => self.publish(publisher, since, &look.tables).await,
+            None => {
+                self.from = look.now;
+                Ok(Next { changed: true, after: Duration::ZERO })
+            }
+        }
+    }
+
+    /// Nothing changed: sets the flag, then waits as long as somebody may not have seen it.
+    async fn rest(&mut self, now: &Snapshot) -> Result<Next> {
+        let after = if !self.gate.is_asleep() {
+            if let Some(number) = self.unnoted.take() {
+                mark_published(&self.control, number).await?;
+            }
+            self.gate.fall_asleep(&self.control).await?;
+            Duration::ZERO
+        } else if self.gate.may_wait(now) {
+            SAFETY_POLL
+        } else {
+            POLL
+        };
+        Ok(Next { changed: false, after })
+    }
+
+    async fn publish(&mut self, publisher: &Addr<Publisher>, since: Since, changed: &[i32]) -> Result<Next> {
+        let later = Next { changed: true, after: RETRY };
+        // No delta is opened that could not be published: it would hold back vacuum on the primary.
+        let ready = tokio::time::timeout(READY_LIMIT, publisher.send(Ready)).await;
+        if !matches!(ready, Ok(Ok(true))) {
+            return Ok(later);
+        }
+        let delta = match self.reader.cut(vec![since], changed).await {
+            Ok(Some(delta)) => delta,
+            Ok(None) => return Ok(Next { changed: true, after: Duration::ZERO }),
+            Err(error) if capture::was_locked(&error) => return Ok(later),
+            Err(error) => return Err(error),
+        };
+        let to = delta.to()?.clone();
+        let batch = record(&self.control, &self.epoch, None, &self.from, &to).await?;
+        let number = batch.number;
+        let published = cut::publish(&delta, batch, self.limits, publisher).await?;
+        delta.end().await?;
+        if !published {
+            return Ok(later);
+        }
+        self.from = to;
+        self.unnoted = Some(number);
+        self.batches.set(self.batches.get() + 1);
+        Ok(Next { changed: true, after: Duration::ZERO })
+    }
+
+    /// Captures what is to be captured, as far as its writers let us.
+    async fn capture(&mut self) -> Result<()> {
+        self.capture_tried = Instant::now();
+        let mut waiting = Vec::new();
+        for table in std::mem::take(&mut self.uncaptured) {
+            match capture::capture(&self.control, table.relation, table.old_record, CAPTURE_LOCK_LIMIT).await
+            {
+                Ok(_) => {}
+                Err(error) if capture::was_locked(&error) => waiting.push(table),
+                Err(error) => return Err(error),
+            }
+        }
+        if !waiting.is_empty() {
+            let tables = waiting.iter().map(|table| table.name.as_str()).collect::<Vec<_>>().join(", ");
+            tracing::warn!(
+                event = "capture_waits",
+                tables,
+                "waiting for transactions that wrote these tables to end, to capture them"
+            );
+        }
+        self.uncaptured = waiting;
+        Ok(())
+    }
+
+    /// Says how it is.
+    pub fn say_status(&self) {
+        let (asleep, batches) = (self.gate.is_asleep(), self.batches.take());
+        tracing::info!(
+            event = "status",
+            stage = "pg_listener",
+            asleep,
+            batches,
+            uncaptured = self.uncaptured.len(),
+            "batches cut since the last status"
+        );
+    }
+
+    /// Leaves the primary so that nobody notifies for nothing.
+    ///
+    /// # Errors
+    /// When the link breaks: each transaction notifies then until the next start.
+    pub async fn end(mut self) -> Result<()> {
+        if let Some(number) = self.unnoted.take() {
+            mark_published(&self.control, number).await?;
+        }
+        self.gate.wake_up(&self.control).await
+    }
+}
+
+/// Opens the connection whose notifications wake the listener.
+async fn listen(primary: &Database, listener: WeakAddr<PgListener>) -> Result<Session> {
+    let (session, mut connection) = primary.open("pgfanout listener", ANSWER_LIMIT).await?;
+    actix_rt::spawn(async move {
+        let mut messages = futures_util::stream::poll_fn(move |context| connection.poll_message(context));
+        while let Some(Ok(message)) = messages.next().await {
+            if matches!(message, AsyncMessage::Notification(_))
+                && let Some(listener) = listener.upgrade()
+            {
+                let _ = listener.try_send(Wake);
+            }
+        }
+        // The next statement finds the connection gone.
+        if let Some(listener) = listener.upgrade() {
+            let _ = listener.try_send(Wake);
+        }
+    });
+    session.run("setting up the session", crate::postgres::SETTINGS).await?;
+    Ok(session)
+}
+
+/// Gives up tables that the configuration does not name any more.
+async fn release_unwanted(primary: &Session, wanted: &[Wanted]) -> Result<()> {
+    let wanted: BTreeSet<u32> = wanted.iter().map(|table| table.relation).collect();
+    let captured =
+        primary.query("reading the captured tables", "SELECT id, relation FROM pgfanout.captured_table", &[]);
+    for row in captured.await? {
+        if wanted.contains(&row.get("relation")) {
+            continue;
+        }
+        match capture::release(primary, row.get("id"), CAPTURE_LOCK_LIMIT).await {
+            Err(error) if !capture::was_locked(&error) => return Err(error),
+            // A table that stays captured a while longer does no harm: the next start tries again.
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! The gate that keeps NOTIFY out of busy times: a transaction that has notified commits under a lock of
+//! the whole cluster, so only those notify that find the publisher asleep.
+//!
+//! A trigger writes first and reads the flag then. Before the publisher sleeps it sets the flag, and takes
+//! the snapshot M. A transaction that read "awake" had its number before the flag was set, so it had ended
+//! at M, or is in progress in M. Once all of those have ended and a look finds nothing, nothing can be
+//! waiting that did not notify.
+
+use crate::{error::Result, postgres::Session, snapshot::Snapshot};
+
+/// Whether the flag says that the publisher sleeps, and since when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gate {
+    /// M: the first moment after the flag was set.
+    asleep_since: Option<Snapshot>,
+}
+
+impl Gate {
+    /// Whether transactions notify.
+    #[must_use]
+    pub const fn is_asleep(&self) -> bool {
+        self.asleep_since.is_some()
+    }
+
+    /// Has transactions notify from now on.
+    ///
+    /// # Errors
+    /// When the link breaks.
+    pub async fn fall_asleep(&mut self, primary: &Session) -> Result<()> {
+        set(primary, 1).await?;
+        // A statement of its own: its snapshot must be later than the flag.
+        let row = primary.query_one("falling asleep", "SELECT pg_current_snapshot()::text", &[]).await?;
+        self.asleep_since = Some(super::delta::snapshot(row.get(0))?);
+        Ok(())
+    }
+
+    /// Has transactions notify no more.
+    ///
+    /// # Errors
+    /// When the link breaks.
+    pub async fn wake_up(&mut self, primary: &Session) -> Result<()> {
+        self.asleep_since = None;
+        set(primary, 0).await
+    }
+
+    /// Whether, if nothing was found at `now`, whatever comes later will notify.
+    #[must_use]
+    pub fn may_wait(&self, now: &Snapshot) -> bool {
+        self.asleep_since
+            .as_ref()
+            .is_some_and(|since| since.in_progress().iter().all(|&xid| now.contains(xid)))
+    }
+}
+
+async fn set(primary: &Session, value: i64) -> Result<()> {
+    primary.execute("setting the flag", "SELECT setval('pgfanout.asleep', $1)", &[&value]).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_is_safe_only_when_all_have_ended_that_may_not_have_seen_the_flag() {
+        let snapshot = |text: &str| text.parse::<Snapshot>().expect("a snapshot");
+        let gate = Gate { asleep_since: Some(snapshot("10:14:10,12")) };
+        assert!(!gate.may_wait(&snapshot("10:14:10,12")));
+        assert!(!gate.may_wait(&snapshot("12:20:12")));
+        assert!(gate.may_wait(&snapshot("13:20:13,19")));
+        assert!(!Gate::default().may_wait(&snapshot("13:20:")), "the flag is not set");
+    }
+}
