@@ -1,5 +1,8 @@
 //! The primary: capture, and reading what it captured.
 
 pub mod batch;
+pub mod capture;
 pub mod delta;
+pub mod install;
 pub mod source;
+pub mod tables;

@@ -1,0 +1,207 @@
+//! Putting the schema `pgfanout` on the primary, keeping it current, and taking it away.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use tokio_postgres::Row;
+
+use super::capture;
+use crate::{
+    error::{Error, Result},
+    postgres::Session,
+};
+
+/// Applied in order, each in a transaction of its own, and never edited once released. The number of
+/// the last one is the version.
+const MIGRATIONS: &[&str] = &[include_str!("../../sql/primary/0001_schema.sql")];
+
+/// Created anew when any of it changed. The view is a query of its own, for looking at tables before
+/// anything is installed; what depends on it follows.
+const FUNCTIONS: &str = concat!(
+    "DROP VIEW IF EXISTS pgfanout.candidate CASCADE;\nCREATE VIEW pgfanout.candidate AS\n",
+    include_str!("../../sql/primary/candidate.sql"),
+    ";\n",
+    include_str!("../../sql/primary/expressions.sql"),
+    include_str!("../../sql/primary/triggers.sql"),
+    include_str!("../../sql/primary/capture.sql"),
+    include_str!("../../sql/primary/ddl.sql"),
+    include_str!("../../sql/primary/privileges.sql"),
+);
+
+/// Serialises installing and uninstalling in one database; "pgfanout" in ASCII.
+const LOCK: i64 = 0x7067_6661_6e6f_7574;
+
+/// The oldest server that has `xid8`.
+const OLDEST_SERVER: i32 = 130_000;
+
+/// How long uninstalling tries to get one table's lock before it gives up for now.
+const RELEASE_LIMIT: Duration = Duration::from_secs(60);
+
+/// What is installed on a primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// Names this installation: positions of another mean nothing here.
+    pub epoch: String,
+    /// Whether capture wakes the publisher; where it does not, the publisher polls.
+    pub notify: bool,
+}
+
+/// Installs what is missing and upgrades what is older. Does no harm where all is current, nor when
+/// many do it at once.
+///
+/// # Errors
+/// When the server is too old or a standby, the role is no superuser, or what is installed is newer than
+/// this program: the text has the remedy.
+pub async fn install(primary: &Session) -> Result<Installation> {
+    let server = server(primary).await?;
+    check_server(&server)?;
+    locked(primary, async {
+        migrate(primary).await?;
+        renew_functions(primary).await?;
+        note_notify(primary, server.get("notify")).await
+    })
+    .await
+}
+
+/// Removes triggers, functions and schema, without a trace. Returns whether there was anything.
+///
+/// # Errors
+/// As [`install`]; also when a table stays locked by others for long. What is left then goes the next
+/// time.
+pub async fn uninstall(primary: &Session) -> Result<bool> {
+    let server = server(primary).await?;
+    if !server.get::<_, bool>("is_installed") {
+        return Ok(false);
+    }
+    check_server(&server)?;
+    locked(primary, async {
+        if version(primary).await?.is_none() {
+            return Ok(false);
+        }
+        release_all(primary).await?;
+        in_transaction(primary, "uninstalling", include_str!("../../sql/primary/uninstall.sql")).await?;
+        Ok(true)
+    })
+    .await
+}
+
+async fn server(primary: &Session) -> Result<Row> {
+    primary.query_one("looking at the server", include_str!("../../sql/primary/server.sql"), &[]).await
+}
+
+fn check_server(server: &Row) -> Result<()> {
+    let unfit = |text: String| Err(Error::Unfit(format!("primary: {text}")));
+    if server.get::<_, i32>("server_version") < OLDEST_SERVER {
+        return unfit("the server is older than PostgreSQL 13: upgrade it".to_owned());
+    }
+    if server.get("is_standby") {
+        return unfit(
+            "the server is a standby, and nothing can be captured there: name its primary".to_owned(),
+        );
+    }
+    if !server.get::<_, bool>("is_superuser") {
+        let role: &str = server.get("role");
+        return unfit(format!(
+            "role {role:?} is no superuser, which event triggers and capture for all roles need: connect \
+             as one, or ALTER ROLE … SUPERUSER"
+        ));
+    }
+    if server.get::<_, bool>("has_schema") && !server.get::<_, bool>("is_installed") {
+        return unfit("there is a schema \"pgfanout\" that is not ours: rename or drop it".to_owned());
+    }
+    Ok(())
+}
+
+/// Runs `work` while nobody else installs or uninstalls here. The lock ends with the session if we do
+/// not get to end it.
+async fn locked<T>(primary: &Session, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let doing = "waiting for others who install";
+    primary.query_one(doing, "SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
+    let result = work.await;
+    primary.query_one("having installed", "SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
+    result
+}
+
+/// All of the statements, or none.
+async fn in_transaction(primary: &Session, doing: &str, statements: &str) -> Result<()> {
+    let result = primary.run(doing, &format!("BEGIN;\n{statements};\nCOMMIT")).await;
+    if result.is_err() && !primary.is_closed() {
+        primary.run("taking back what failed", "ROLLBACK").await?;
+    }
+    result
+}
+
+/// What is installed; `None`: nothing.
+async fn version(primary: &Session) -> Result<Option<usize>> {
+    if !server(primary).await?.get::<_, bool>("is_installed") {
+        return Ok(None);
+    }
+    let statement = "SELECT version FROM pgfanout.installation";
+    let row = primary.query_one("reading the installed version", statement, &[]).await?;
+    Ok(Some(usize::try_from(row.get::<_, i32>(0)).unwrap_or(usize::MAX)))
+}
+
+async fn migrate(primary: &Session) -> Result<()> {
+    let installed = version(primary).await?.unwrap_or(0);
+    if installed > MIGRATIONS.len() {
+        return Err(Error::Unfit(format!(
+            "primary: version {installed} of pgfanout's schema is installed there, and this program knows \
+             only up to {}: use a newer pgfanout",
+            MIGRATIONS.len()
+        )));
+    }
+    for (at, migration) in MIGRATIONS.iter().enumerate().skip(installed) {
+        let version = at + 1;
+        let statements = format!(
+            "{migration};\nINSERT INTO pgfanout.installation (version, notify) VALUES ({version}, false)\
+             ON CONFLICT (only_row) DO UPDATE SET version = {version}"
+        );
+        in_transaction(primary, &format!("installing version {version}"), &statements).await?;
+    }
+    Ok(())
+}
+
+async fn renew_functions(primary: &Session) -> Result<()> {
+    let statement = "SELECT md5($1), i.functions FROM pgfanout.installation i";
+    let row = primary.query_one("comparing the functions", statement, &[&FUNCTIONS]).await?;
+    let (current, installed): (&str, Option<&str>) = (row.get(0), row.get(1));
+    if installed == Some(current) {
+        return Ok(());
+    }
+    // The digest is 32 hexadecimal digits of the server's own.
+    let statements = format!(
+        "{FUNCTIONS};\nSELECT pgfanout.renew();\nUPDATE pgfanout.installation SET functions = '{current}'"
+    );
+    in_transaction(primary, "installing the functions", &statements).await
+}
+
+async fn note_notify(primary: &Session, notify: bool) -> Result<Installation> {
+    let update = "UPDATE pgfanout.installation SET notify = $1 WHERE notify <> $1";
+    primary.execute("noting whether capture notifies", update, &[&notify]).await?;
+    let statement = "SELECT epoch::text FROM pgfanout.installation";
+    let row = primary.query_one("reading the installation", statement, &[]).await?;
+    Ok(Installation { epoch: row.get(0), notify })
+}
+
+/// Each table in a transaction of its own, so that we never hold the locks of two.
+async fn release_all(primary: &Session) -> Result<()> {
+    let statements = "DROP EVENT TRIGGER IF EXISTS pgfanout_follow_ddl; \
+        DROP EVENT TRIGGER IF EXISTS pgfanout_note_rewrite";
+    primary.run("no longer following DDL", statements).await?;
+    let statement = "SELECT id FROM pgfanout.captured_table ORDER BY id";
+    for row in primary.query("reading the captured tables", statement, &[]).await? {
+        let started = Instant::now();
+        loop {
+            match capture::release(primary, row.get(0), Duration::from_millis(500)).await {
+                Err(error) if capture::was_locked(&error) && started.elapsed() < RELEASE_LIMIT => {}
+                result => {
+                    result?;
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
