@@ -2,4 +2,4 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod capture;
-//mod definition;
+mod definition;
