@@ -7,7 +7,7 @@ CREATE TABLE pgfanout.installation (
     only_row pg_catalog.bool PRIMARY KEY DEFAULT true
         CONSTRAINT there_is_one_installation CHECK (only_row),
     version pg_catalog.int4 NOT NULL,
-    -- Digest of the functions' source: another digest means that they are created again.
+    -- Digest of the functions' source: where it is another, they are created again.
     functions pg_catalog.text,
     -- Another epoch is another history: positions of one mean nothing in the other.
     epoch pg_catalog.uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
@@ -32,6 +32,8 @@ CREATE TABLE pgfanout.captured_table (
     -- The columns whose values name a row, in the order of the changelog's key, and their types as SQL.
     key_columns pg_catalog.text[] NOT NULL,
     key_types pg_catalog.text[] NOT NULL,
+    key_is_row pg_catalog.bool NOT NULL
+        CONSTRAINT several_columns_are_a_row CHECK (key_is_row = (pg_catalog.cardinality(key_columns) > 1)),
     old_record pg_catalog.text NOT NULL
         CONSTRAINT old_record_is_full_or_key CHECK (old_record IN ('full', 'key')),
     -- Raised whenever anything above or the type of a column changed: readers cache by (id, definition).
@@ -54,7 +56,7 @@ CREATE TABLE pgfanout.changelog (
     table_id pg_catalog.int4 NOT NULL,
     -- I, D: a row with this key came, went. U: a row with this key changed. T: TRUNCATE, key null.
     operation pg_catalog."char" NOT NULL,
-    -- The key's text in the session that pgfanout pins; several columns: the text of a text[] of theirs.
+    -- The key's text in the session that pgfanout pins; of several columns the text of a row of their texts.
     key pg_catalog.text COLLATE pg_catalog."C",
     -- JSON text of the old row, for U and D where old_record is full.
     old pg_catalog.text,

@@ -10,6 +10,7 @@ SELECT
     n.nspname::text AS schema_name,
     c.relname::text AS table_name,
     c.relkind,
+    c.relkind::text AS kind,
     c.relispartition AS is_leaf,
     c.relpersistence = 't' AS is_temporary,
     coalesce(live.columns, '{}') AS columns,

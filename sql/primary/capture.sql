@@ -78,14 +78,16 @@ DECLARE
     t pgfanout.captured_table;
 BEGIN
     INSERT INTO pgfanout.captured_table AS c (relation, schema_name, table_name, partitioned, leaves, columns,
-            key_columns, key_types, old_record, shape, registering)
+            key_columns, key_types, key_is_row, old_record, shape, registering)
         VALUES (found_table.relation, found_table.schema_name, found_table.table_name,
             found_table.relkind = 'p', found_table.leaves, found_table.columns,
-            found_table.key_columns, found_table.key_types, register.old_record, found_table.shape, true)
+            found_table.key_columns, found_table.key_types, cardinality(found_table.key_columns) > 1,
+            register.old_record, found_table.shape, true)
         ON CONFLICT (relation) DO UPDATE SET
-            (schema_name, table_name, leaves, columns, key_columns, key_types, old_record, shape, registering)
+            (schema_name, table_name, leaves, columns, key_columns, key_types, key_is_row, old_record, shape, registering)
             = (excluded.schema_name, excluded.table_name, excluded.leaves, excluded.columns,
-                excluded.key_columns, excluded.key_types, excluded.old_record, excluded.shape, true),
+                excluded.key_columns, excluded.key_types, excluded.key_is_row, excluded.old_record,
+                excluded.shape, true),
             definition = c.definition + 1,
             -- Entries with another key, or with labels that are no more, can't be read as they were meant.
             rewritten = CASE WHEN (c.shape -> 'key') <> (excluded.shape -> 'key')
@@ -115,15 +117,17 @@ BEGIN
 END
 $$;
 
--- The entries that are visible here and were not in an earlier snapshot: two scans of the index,
--- whatever is old or still in progress. A plain SQL function, so that it becomes part of the query.
--- from_snapshot: the earlier one. Reads the changelog.
-CREATE OR REPLACE FUNCTION pgfanout.changes_since(from_snapshot pg_catalog.pg_snapshot)
-RETURNS SETOF pgfanout.changelog
-LANGUAGE sql STABLE AS $$
-    SELECT c.* FROM pgfanout.changelog c
-    WHERE c.xid OPERATOR(pg_catalog.>=) pg_catalog.pg_snapshot_xmax(from_snapshot)
-    UNION ALL
-    SELECT c.* FROM pgfanout.changelog c
-    WHERE c.xid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip(from_snapshot)))
+-- Makes all generated functions anew, after the generator changed. Locks as pgfanout.create_triggers does.
+CREATE OR REPLACE FUNCTION pgfanout.renew() RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    t pgfanout.captured_table;
+BEGIN
+    FOR t IN SELECT * FROM pgfanout.captured_table c WHERE c.broken IS NULL ORDER BY c.id LOOP
+        UPDATE pgfanout.captured_table c SET registering = true WHERE c.id = t.id;
+        PERFORM pgfanout.create_trigger_functions(t);
+        PERFORM pgfanout.create_triggers(t);
+        UPDATE pgfanout.captured_table c SET registering = false WHERE c.id = t.id;
+    END LOOP;
+END
 $$;

@@ -61,7 +61,7 @@ RETURNS pg_catalog.text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE
         WHEN cardinality(key_columns) = 1 THEN min(part)
-        ELSE format('ARRAY[%s]::pg_catalog.text[]::pg_catalog.text', string_agg(part, ', ' ORDER BY place))
+        ELSE format('ROW(%s)::pg_catalog.text', string_agg(part, ', ' ORDER BY place))
     END
     FROM (
         SELECT k.place, pgfanout.text_expression(

@@ -4,6 +4,10 @@ SELECT
     current_setting('is_superuser')::bool AS is_superuser,
     current_user::text AS role,
     pg_is_in_recovery() AS is_standby,
-    to_regnamespace('pgfanout') IS NOT NULL AS has_schema,
-    to_regclass('pgfanout.installation') IS NOT NULL AS is_installed,
+    EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = 'pgfanout') AS has_schema,
+    -- Not by to_regclass: the role may have no right on the schema, and is told so.
+    EXISTS (
+        SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'pgfanout' AND c.relname = 'installation'
+    ) AS is_installed,
     current_setting('max_prepared_transactions') = '0' AS notify

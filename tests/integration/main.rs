@@ -1,4 +1,5 @@
 //! Integration tests against real servers.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod capture;
 mod definition;
