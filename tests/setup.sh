@@ -23,8 +23,8 @@ missing_packages() {
     exists /usr/share/postgresql/*/extension/hstore.control || echo postgresql-contrib
     exists /usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server || echo rabbitmq-server
     exists /usr/lib/python3/dist-packages/pika || echo python3-pika
-    command -v setpriv >/dev/null || echo util-linux
     command -v find >/dev/null || echo findutils
+    command -v python3 >/dev/null || echo python3
 }
 
 # While packages are installed, policy-rc.d keeps their services from starting on ports that may be

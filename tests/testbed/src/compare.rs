@@ -1,1 +1,126 @@
-//! Later.
+//! Whether tables of two databases are the same, byte for byte.
+
+use tokio_postgres::Client;
+
+use crate::{postgres::quote, world::Database};
+
+/// How the text of values is to be printed on both sides, whatever a database or role sets.
+const SETTINGS: &str = "set datestyle = 'ISO'; set intervalstyle = 'postgres'; set timezone = 'UTC';
+    set extra_float_digits = 3; set bytea_output = 'hex'; set lc_monetary = 'C'; set xmlbinary = 'base64'";
+
+/// The columns by name, with the function that prints them in binary where the bytes are comparable:
+/// composite types, arrays of types that are not built in, and references to objects of the
+/// database print object ids, which differ between databases.
+const COLUMNS: &str = r#"
+    select a.attname,
+           case when p.proname not in ('record_send')
+                 and p.proname not like 'reg%'
+                 and (p.proname <> 'array_send' or t.typelem between 1 and 16383)
+                then array[n.nspname, p.proname] end
+      from pg_catalog.pg_attribute a
+      join pg_catalog.pg_type t on t.oid = a.atttypid
+      left join pg_catalog.pg_proc p on p.oid = t.typsend
+      left join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+     where a.attrelid = pg_catalog.to_regclass($1) and a.attnum > 0 and not a.attisdropped
+     order by a.attname collate "C""#;
+
+/// What a table holds, in few bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// How many rows.
+    pub rows: i64,
+    /// The hash of all of them, whatever their order: all columns by name, in text and binary.
+    pub hash: String,
+}
+
+/// Makes the connection print values as every other connection prepared like this. [`digest`] needs it
+/// where a database or role has settings of its own.
+pub async fn pin_settings(client: &Client) {
+    client.batch_execute(SETTINGS).await.expect("the settings exist");
+}
+
+/// The digest of a table, named as in SQL, at the snapshot of the client's transaction if it is in one.
+///
+/// # Errors
+/// Says that the table is not there, or what the server said.
+pub async fn digest(client: &Client, table: &str) -> Result<Digest, String> {
+    let hash = row_expression(client, table).await?.binary;
+    let query = format!(
+        "select count(*), pg_catalog.md5(coalesce(string_agg(h, '' order by h collate \"C\"), ''))
+           from (select pg_catalog.md5({hash}) h from {table} x) rows"
+    );
+    let row = client.query_one(&query, &[]).await.map_err(|error| format!("{table}: {error:?}"))?;
+    Ok(Digest { rows: row.get(0), hash: row.get(1) })
+}
+
+struct RowExpression {
+    text: String,
+    /// The text too, for the columns that have no comparable binary form.
+    binary: String,
+}
+
+async fn row_expression(client: &Client, table: &str) -> Result<RowExpression, String> {
+    let columns = client.query(COLUMNS, &[&table]).await.map_err(|error| format!("{table}: {error:?}"))?;
+    let (mut values, mut bytes) = (Vec::new(), Vec::new());
+    for column in &columns {
+        let value = format!("x.{}", quote(column.get(0)));
+        if let Some([schema, function]) = column.get::<_, Option<Vec<&str>>>(1).as_deref() {
+            bytes.push(format!("{}.{}({value})", quote(schema), quote(function)));
+        }
+        values.push(value);
+    }
+    if values.is_empty() {
+        return Err(format!("there is no table {table}"));
+    }
+    let text = format!("row({})::text", values.join(", "));
+    let binary = format!("{text} || row({})::text", bytes.join(", "));
+    Ok(RowExpression { text, binary })
+}
+
+/// Compares tables, named as in SQL, on two connections.
+///
+/// # Errors
+/// Says which table differs and shows some of the rows that only one side has.
+pub async fn same_tables(primary: &Client, replica: &Client, tables: &[&str]) -> Result<(), String> {
+    for table in tables {
+        let (here, there) = (digest(primary, table).await?, digest(replica, table).await?);
+        if here != there {
+            let difference = difference(primary, replica, table).await?;
+            return Err(format!("{table}: {here:?} on the primary, {there:?} on the replica\n{difference}"));
+        }
+    }
+    Ok(())
+}
+
+/// Asserts that every replica holds the same rows as the primary, on connections of its own.
+///
+/// # Panics
+/// Where one does not: names replica and table and shows some of the rows that differ.
+pub async fn assert_same_tables(primary: &Database, replicas: &[Database], tables: &[&str]) {
+    let here = primary.client().await;
+    pin_settings(&here).await;
+    for replica in replicas {
+        let there = replica.client().await;
+        pin_settings(&there).await;
+        same_tables(&here, &there, tables)
+            .await
+            .unwrap_or_else(|difference| panic!("{replica}: {difference}"));
+    }
+}
+
+/// The first rows that only one of the sides has; of large tables only the first rows are compared.
+async fn difference(primary: &Client, replica: &Client, table: &str) -> Result<String, String> {
+    let (here, there) = (rows(primary, table).await?, rows(replica, table).await?);
+    let only = |side: &str, rows: &[String], others: &[String]| {
+        let missing = rows.iter().filter(|row| others.binary_search(row).is_err()).take(5);
+        missing.map(|row| format!("  only on the {side}: {row:.300}\n")).collect::<String>()
+    };
+    Ok(only("primary", &here, &there) + &only("replica", &there, &here))
+}
+
+async fn rows(client: &Client, table: &str) -> Result<Vec<String>, String> {
+    let text = row_expression(client, table).await?.text;
+    let query = format!("select {text} from {table} x order by {text} collate \"C\" limit 100000");
+    let rows = client.query(&query, &[]).await.map_err(|error| format!("{table}: {error:?}"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}

@@ -20,6 +20,7 @@
 
 pub mod account;
 pub mod compare;
+pub mod config;
 mod eventually;
 pub mod port;
 pub mod postgres;

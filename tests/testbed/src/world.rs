@@ -1,1 +1,297 @@
-//! Later.
+//! A test's private world.
+
+use std::{
+    fmt,
+    ops::Deref,
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
+
+use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
+use tokio::sync::OnceCell;
+use tokio_postgres::Client;
+
+use crate::{
+    config::ConfigFile,
+    postgres::{self, Cluster},
+    premises::{Farewell, Premises},
+    rabbitmq::Broker,
+};
+
+/// Started by the first world that shares them; the watchdogs end them with the process.
+static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+static BROKER: OnceCell<Broker> = OnceCell::const_new();
+static WORLDS: AtomicU32 = AtomicU32::new(1);
+
+/// A primary, its replicas `r1`, `r2`, … (all empty) and an exchange's name that nobody else uses.
+///
+/// Dropping it ends what works in its directory and removes its databases, queues and directory.
+#[derive(Debug)]
+pub struct World {
+    exchange: String,
+    primary: Database,
+    replicas: Vec<Database>,
+    broker: Option<Held<Broker>>,
+    premises: Option<Premises>,
+}
+
+/// A database of a world, and the cluster it is in.
+#[derive(Debug)]
+pub struct Database {
+    name: String,
+    cluster: Held<Cluster>,
+}
+
+/// A server that is shared by the process, or belongs to one world.
+#[derive(Debug)]
+enum Held<T: 'static> {
+    Shared(&'static T),
+    Own(Box<T>),
+}
+
+impl<T> Deref for Held<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        match self {
+            Self::Shared(server) => server,
+            Self::Own(server) => server,
+        }
+    }
+}
+
+/// What a world is to be made of; see [`World::plan`].
+#[derive(Clone, Debug)]
+pub struct Plan {
+    replicas: usize,
+    broker: Option<Ownership>,
+    primary: Ownership,
+    replica: Ownership,
+    primary_options: Vec<(String, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ownership {
+    Shared,
+    Own,
+}
+
+impl Plan {
+    /// Replicates with PostgreSQL alone: the configuration has no `[broker]`.
+    #[must_use]
+    pub fn without_broker(self) -> Self {
+        Self { broker: None, ..self }
+    }
+
+    /// A broker for this world alone, which it may kill.
+    #[must_use]
+    pub fn own_broker(self) -> Self {
+        Self { broker: Some(Ownership::Own), ..self }
+    }
+
+    /// A primary cluster for this world alone, with these settings on top of the usual ones.
+    #[must_use]
+    pub fn own_primary(self, options: &[(&str, &str)]) -> Self {
+        let primary_options = options.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        Self { primary: Ownership::Own, primary_options: primary_options.collect(), ..self }
+    }
+
+    /// A cluster for each replica of this world.
+    #[must_use]
+    pub fn own_replicas(self) -> Self {
+        Self { replica: Ownership::Own, ..self }
+    }
+
+    /// Starts what is not there yet and makes the databases.
+    pub async fn build(self) -> World {
+        let exchange = format!("world{}", WORLDS.fetch_add(1, Ordering::Relaxed));
+        let options: Vec<(&str, &str)> =
+            self.primary_options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let (broker, primary, replicas) = tokio::join!(
+            hold_broker(self.broker),
+            create(format!("{exchange}_primary"), self.primary, &options),
+            futures_util::future::join_all((1..=self.replicas).map(|n| create(
+                format!("{exchange}_r{n}"),
+                self.replica,
+                &[]
+            ))),
+        );
+        World { exchange, primary, replicas, broker, premises: Some(Premises::new(None, Farewell::Kill)) }
+    }
+}
+
+async fn hold_broker(ownership: Option<Ownership>) -> Option<Held<Broker>> {
+    Some(match ownership? {
+        Ownership::Shared => Held::Shared(BROKER.get_or_init(Broker::start).await),
+        Ownership::Own => Held::Own(Box::new(Broker::start().await)),
+    })
+}
+
+async fn create(name: String, ownership: Ownership, options: &[(&str, &str)]) -> Database {
+    let cluster = match ownership {
+        Ownership::Shared => Held::Shared(CLUSTER.get_or_init(start_shared_cluster).await),
+        Ownership::Own => Held::Own(Box::new(Cluster::start(options).await)),
+    };
+    cluster.create_database(&name).await;
+    Database { name, cluster }
+}
+
+/// Many worlds' connections meet here.
+async fn start_shared_cluster() -> Cluster {
+    Cluster::start(&[("max_connections", "400")]).await
+}
+
+impl World {
+    /// A world in the servers that this process shares. Made in some tens of milliseconds, once the
+    /// first one has started them.
+    pub async fn new(replicas: usize) -> Self {
+        Self::plan(replicas).build().await
+    }
+
+    /// A world of another kind: without a broker, or with servers of its own to do harm to.
+    #[must_use]
+    pub fn plan(replicas: usize) -> Plan {
+        let (broker, shared) = (Some(Ownership::Shared), Ownership::Shared);
+        Plan { replicas, broker, primary: shared, replica: shared, primary_options: Vec::new() }
+    }
+
+    /// The primary.
+    #[must_use]
+    pub fn primary(&self) -> &Database {
+        &self.primary
+    }
+
+    /// Replica `r1` is number 1.
+    #[must_use]
+    pub fn replica(&self, number: usize) -> &Database {
+        &self.replicas[number - 1]
+    }
+
+    /// All of them, `r1` first.
+    #[must_use]
+    pub fn replicas(&self) -> &[Database] {
+        &self.replicas
+    }
+
+    /// The broker. Panics in a world without.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        self.broker.as_ref().expect("this world has a broker")
+    }
+
+    /// The name of the exchange.
+    #[must_use]
+    pub fn exchange(&self) -> &str {
+        &self.exchange
+    }
+
+    /// The name of the queue of replica `number`.
+    #[must_use]
+    pub fn queue(&self, number: usize) -> String {
+        format!("{}.r{number}", self.exchange)
+    }
+
+    /// A directory for files of this world. What works in it ends with the world.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.premises.as_ref().expect("it is there until the drop").path()
+    }
+
+    /// The configuration of a pgfanout that replicates this world, to be changed and written.
+    #[must_use]
+    pub fn config(&self) -> ConfigFile {
+        let broker = self.broker.as_ref().map(|broker| (broker.url(), self.exchange.clone()));
+        let replicas = self.replicas.iter().map(Database::url);
+        ConfigFile::new(self.directory().to_owned(), self.primary.url(), broker, replicas)
+    }
+
+    /// What this world leaves in servers that go on.
+    async fn clean_up(&self) {
+        for database in self.replicas.iter().chain([&self.primary]) {
+            if let Held::Shared(cluster) = database.cluster {
+                cluster.drop_database(&database.name).await;
+            }
+        }
+        if let Some(Held::Shared(broker)) = self.broker {
+            self.remove_queues(broker).await;
+        }
+    }
+
+    async fn remove_queues(&self, broker: &Broker) {
+        let connection = broker.connect().await;
+        let channel = connection.create_channel().await.expect("the broker is up");
+        let numbers = 1..=self.replicas.len();
+        for queue in numbers.map(|n| self.queue(n)).chain([format!("{}.rejected", self.exchange)]) {
+            channel
+                .queue_delete(queue.into(), QueueDeleteOptions::default())
+                .await
+                .expect("it can be deleted");
+        }
+        let exchange = self.exchange.clone().into();
+        channel.exchange_delete(exchange, ExchangeDeleteOptions::default()).await.expect("it can be deleted");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        drop(self.premises.take());
+        let world = &*self;
+        // In a thread: we may be inside a runtime, which must not be blocked by another one.
+        thread::scope(|scope| {
+            let cleaning = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime
+                    .block_on(async { tokio::time::timeout(Duration::from_secs(20), world.clean_up()).await })
+            });
+            if !matches!(cleaning.join(), Ok(Ok(()))) {
+                eprintln!("{} could not be removed from the shared servers", world.exchange);
+            }
+        });
+    }
+}
+
+impl Database {
+    /// The connection string, with the superuser's password.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.cluster.url(&self.name)
+    }
+
+    /// The database's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The cluster it is in: to be harmed only where it is the world's own.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Opens a connection and drives it in a task of the current runtime.
+    pub async fn client(&self) -> Client {
+        self.cluster.client(&self.name).await
+    }
+
+    /// Runs statements on a connection of their own.
+    pub async fn execute(&self, statements: &str) {
+        let run = self.client().await.batch_execute(statements).await;
+        run.unwrap_or_else(|error| panic!("{self}: {statements}: {error:?}"));
+    }
+
+    /// Opens a connection, if the server takes one at the moment.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub async fn try_client(&self) -> Result<Client, tokio_postgres::Error> {
+        postgres::connect(&self.url()).await
+    }
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.name)
+    }
+}

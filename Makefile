@@ -1,0 +1,24 @@
+# make demo    shows pgfanout at work: a primary, two replicas and a broker of its own. KEEP=1 keeps them
+# make test    the gate: set-up, format, lints, documentation, licences, build, all tests
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+# Where rustup puts it, for shells that have not read its settings.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: demo test setup
+
+demo: setup
+	cargo build --locked --release --workspace --bins
+	cargo run --locked --release --quiet --package pgfanout-testbed --bin demo -- $(if $(KEEP),--keep)
+
+test: setup
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --workspace
+	tests/dependencies.sh
+	cargo build --locked --workspace
+	tests/run.sh
+
+setup:
+	@tests/setup.sh
