@@ -13,8 +13,8 @@ SELECT
         ELSE 't'
     END AS kind,
     k.place::int4,
-    format('%I.%I', kn.nspname, kt.typname) AS type_name,
-    format('OPERATOR(%I.%s)', opn.nspname, op.oprname) AS equals,
+    CASE WHEN kt.oid IS NOT NULL THEN format('%I.%I', kn.nspname, kt.typname) END AS type_name,
+    CASE WHEN op.oid IS NOT NULL THEN format('OPERATOR(%I.%s)', opn.nspname, op.oprname) END AS equals,
     opn.nspname = 'pg_catalog' AS comparable,
     NOT (
         kt.oid IN (16, 18, 20, 21, 23, 26, 2950, 1082, 1114, 1184)

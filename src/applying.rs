@@ -317,7 +317,11 @@ impl Applying {
     /// # Errors
     /// As [`Self::catch_up`]. That the primary is away is no error here: its listener says so.
     pub async fn report(&mut self) -> Result<()> {
-        let Some((_, position)) = self.position() else { return self.catch_up().await };
+        let Some((_, position)) = self.position() else {
+            // No table was captured yet when we last looked.
+            self.registry = None;
+            return self.catch_up().await;
+        };
         let Ok((replica, source)) = self.source().await else { return Ok(()) };
         let Some(oldest) = replica.oldest() else { return Ok(()) };
         let state =

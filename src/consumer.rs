@@ -16,7 +16,7 @@ use crate::{
     config::{self, Config},
     error::{Error, Result},
     life::{Failed, Life},
-    replicator::{Drain, SayStatus},
+    replicator::{Drain, SayStatus, WATCH_INTERVAL},
 };
 
 /// How many messages are handed to the applier at once.
@@ -128,6 +128,8 @@ impl Actor for Consumer {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.applier();
+        // actix tells nobody of a panic.
+        context.run_interval(WATCH_INTERVAL, |this, _| drop(this.applier()));
         let (broker, name, delay) = (self.broker.clone(), self.replica.name.clone(), self.life.delay());
         let connecting = async move {
             tokio::time::sleep(delay).await;

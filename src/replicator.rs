@@ -16,8 +16,8 @@ use crate::{
     publisher::Publisher,
 };
 
-/// How often the root looks whether all actors live: actix tells nobody of a panic.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How often an owner looks whether its actors live: actix tells nobody of a panic.
+pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often every stage says how it is; that a stage says nothing is an alarm.
 const STATUS_INTERVAL: Duration = Duration::from_secs(30);

@@ -9,17 +9,17 @@ SELECT
     t.key_columns,
     t.definition,
     t.rewritten::text AS rewritten,
-    greatest(size.rows, 0)::int8 AS rows,
-    size.bytes::int8 AS bytes
+    size.rows,
+    size.bytes
 FROM
     pgfanout.captured_table t
     CROSS JOIN LATERAL (
         -- The table or, if it is partitioned, its leaves.
-        SELECT sum(c.reltuples) AS rows, sum(pg_table_size(c.oid)) AS bytes
-        FROM
-            pg_partition_tree(t.relation) p
-            JOIN pg_class c ON c.oid = p.relid
-        WHERE p.isleaf
+        SELECT
+            coalesce(sum(greatest(c.reltuples, 0)), 0)::int8 AS rows,
+            coalesce(sum(pg_table_size(c.oid)), 0)::int8 AS bytes
+        FROM pg_class c
+        WHERE c.oid = ANY (t.leaves || t.relation)
     ) size
 WHERE t.broken IS NULL
 ORDER BY t.schema_name, t.table_name

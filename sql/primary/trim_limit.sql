@@ -43,8 +43,8 @@ WITH
                 LIMIT 100000
             ) e
         WHERE
-            (SELECT f.logged_at FROM first_entry f) < clock_timestamp() - make_interval(hours => $1)
-            AND e.logged_at < clock_timestamp() - make_interval(hours => $1)
+            (SELECT f.logged_at FROM first_entry f) < clock_timestamp() - make_interval(hours => $1::int4)
+            AND e.logged_at < clock_timestamp() - make_interval(hours => $1::int4)
     ),
     too_much AS (
         SELECT max(e.xid) AS xid
@@ -53,7 +53,7 @@ WITH
                 SELECT c.xid
                 FROM pgfanout.changelog c
                 ORDER BY c.xid
-                LIMIT CASE WHEN (SELECT s.bytes FROM size s) > $2 THEN 100000 ELSE 0 END
+                LIMIT CASE WHEN (SELECT s.bytes FROM size s) > $2::int8 THEN 100000 ELSE 0 END
             ) e
     ),
     chosen AS (

@@ -1,10 +1,10 @@
 //! The primary: capture, and reading what it captured.
 
-pub mod install;
-pub mod tables;
-pub mod capture;
-pub mod gate;
-pub mod delta;
 pub mod batch;
+pub mod capture;
+pub mod delta;
+pub mod gate;
+pub mod install;
 pub mod source;
+pub mod tables;
 pub mod trim;

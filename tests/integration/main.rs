@@ -3,3 +3,5 @@
 
 mod capture;
 mod definition;
+mod following;
+mod support;

@@ -1,0 +1,54 @@
+//! What the tests share.
+
+use std::time::Duration;
+
+use pgfanout_testbed::{
+    compare::{pin_settings, same_tables},
+    eventually,
+    process::{Pgfanout, Program},
+    world::{Plan, World},
+};
+
+/// How long anything may take to come right, on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Through the broker, or with PostgreSQL alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Broker,
+    Postgres,
+}
+
+/// A world of so many replicas, still to be changed.
+pub(crate) fn world(mode: Mode, replicas: usize) -> Plan {
+    let plan = World::plan(replicas);
+    match mode {
+        Mode::Broker => plan,
+        Mode::Postgres => plan.without_broker(),
+    }
+}
+
+/// The program that is tested.
+pub(crate) fn program() -> Program {
+    Program::new(env!("CARGO_BIN_EXE_pgfanout"))
+}
+
+/// Starts pgfanout with the world's configuration.
+pub(crate) fn begin(world: &World) -> Pgfanout {
+    program().run(&world.config().write())
+}
+
+/// Waits until every replica equals the primary, byte for byte.
+pub(crate) async fn until_same(world: &World, tables: &[&str]) {
+    eventually(PATIENCE, "replicas equal to the primary", async || {
+        let here = world.primary().try_client().await.map_err(|error| error.to_string())?;
+        pin_settings(&here).await;
+        for replica in world.replicas() {
+            let there = replica.try_client().await.map_err(|error| error.to_string())?;
+            pin_settings(&there).await;
+            same_tables(&here, &there, tables).await?;
+        }
+        Ok::<_, String>(())
+    })
+    .await;
+}
