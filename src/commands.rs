@@ -1,6 +1,9 @@
 //! What the program's commands do.
 
-use std::time::Duration;
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use actix::{Actor as _, Addr};
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,6 +17,7 @@ use crate::{
     prepare::{problems, wanted_tables},
     primary::{capture::capture, install},
     replicator::{Drain, Replicator},
+    status,
 };
 
 /// How long writers of a table may have to wait while `install` creates its triggers.
@@ -167,10 +171,12 @@ fn report_removal(place: &str, removed: Result<bool>, left: &mut Vec<String>) {
 /// Prints where every replica stands; true when all follow.
 ///
 /// # Errors
-/// When that cannot be found out.
+/// Never: who does not answer is told to be unreachable.
 pub async fn status(config: Config, json: bool) -> Result<bool, Failure> {
-    let _ = (config, json);
-    Err(Error::Unfit("status is not built yet".to_owned()).into())
+    let (printed, follows) = status::status(&config, json).await;
+    // Whoever reads it may have seen enough.
+    let _ = writeln!(io::stdout(), "{printed}");
+    Ok(follows)
 }
 
 async fn connect(config: &Config) -> Result<Session> {

@@ -29,3 +29,5 @@ pub mod listening;
 pub mod pg_listener;
 pub mod publisher;
 pub mod replicator;
+
+pub mod status;

@@ -53,6 +53,9 @@ CREATE TABLE IF NOT EXISTS pgfanout.copy_chunk (
     -- What was copied; NULL as long as it was not.
     row_count bigint,
     byte_count bigint,
+    -- When it was taken up and when its copy was done, for the rate.
+    planned_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    copied_at timestamptz,
     PRIMARY KEY (table_id, number)
 );
 

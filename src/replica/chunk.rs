@@ -159,8 +159,8 @@ pub async fn copy_chunk(
         );
         replica.run("writing a piece of a copy", &insert).await?;
     }
-    let note =
-        "UPDATE pgfanout.copy_chunk SET row_count = $3, byte_count = $4 WHERE table_id = $1 AND number = $2";
+    let note = "UPDATE pgfanout.copy_chunk SET row_count = $3, byte_count = $4, copied_at = clock_timestamp() \
+        WHERE table_id = $1 AND number = $2";
     let (row_count, byte_count) = (signed(rows), signed(bytes));
     let doing = "noting a copied piece";
     replica.execute(doing, note, &[&table.id, &chunk.number, &row_count, &byte_count]).await?;

@@ -1,0 +1,155 @@
+//! Where everything stands, asked of the databases and the broker themselves: `run` need not be up.
+//!
+//! All are asked at the same time, with a time limit each; whoever does not answer is `unreachable`, and
+//! the others are told nevertheless. Nothing is changed, and neither secrets nor keys nor rows appear.
+//!
+//! # A replica's state
+//!
+//! The first that holds:
+//!
+//! | state | when |
+//! |---|---|
+//! | `unreachable` | its database could not be asked |
+//! | `halted` | no process applies to it, or the one that does last reported that it cannot go on |
+//! | `copying` | a table is being copied, about to join the others, or not yet taken up |
+//! | `catching-up` | a change that it lacks was logged more than ten seconds ago, or was trimmed; or the primary could not say |
+//! | `following` | otherwise |
+//!
+//! A change's age counts from its statement, not from its commit. So after a transaction of minutes its
+//! replicas are told to catch up for the moment that they take to apply it.
+//!
+//! # The JSON object
+//!
+//! Keys may be added, but none is renamed or removed. What is not known is `null`; numbers of bytes and
+//! seconds are called so; points in time are UTC.
+//!
+//! ```json
+//! {
+//!   "follows": false,                       every replica follows; the exit code is 0
+//!   "primary": {
+//!     "state": "reachable",                 or "not-installed", "unreachable"
+//!     "error": null,                        why it is unreachable
+//!     "publisher": "waiting",               or "publishing", "down"; without a [broker] it wakes the appliers
+//!     "tables": 2,                          captured tables
+//!     "broken_tables": [{"table": "public.t", "reason": "…"}],     captured no more, with the remedy
+//!     "changelog": {"entries": 1200, "bytes": 524288},             an estimate, and the size on disk
+//!     "last_batch": {"number": 7, "published": true, "cut_at": "2026-01-02T03:04:05.678Z",
+//!                    "seconds_ago": 1.5}
+//!   },
+//!   "broker": {"state": "reachable", "error": null},               null: there is no [broker]
+//!   "replicas": [{
+//!     "name": "r1",
+//!     "state": "copying",
+//!     "reason": null,                       one sentence where there is more to say than the state
+//!     "position": {"snapshot": "731:740:735", "batch": 7, "applied_at": "2026-01-02T03:04:06.001Z"},
+//!     "behind": {"changes": 12, "at_least": false, "bytes": 480, "seconds": 0.2, "trimmed": false},
+//!     "queue": {"name": "replication.r1", "state": "present", "messages": 3, "consumers": 1},
+//!     "reported": {"state": "copying", "error": null, "seconds_ago": 2.0},
+//!     "tables": 2,                          taken up by the replica
+//!     "missing_tables": 0,                  captured and not taken up yet
+//!     "copies": [{"table": "public.users", "phase": "rows", "rows": 500, "rows_expected": 1000,
+//!                 "bytes": 20480, "bytes_expected": 40960, "percent": 50.0,
+//!                 "rows_per_second": 250.0, "bytes_per_second": 10240.0, "seconds_left": 2.0}]
+//!   }]
+//! }
+//! ```
+//!
+//! - `behind.changes` counts the entries of the changelog that the position does not contain, up to a
+//!   million: then `at_least` is true. `bytes` is what their keys and old rows take as they are stored.
+//!   `seconds` is the age of the oldest. `trimmed`: some that it lacks are gone, so it is copied anew.
+//! - `queue` is null without a `[broker]`. Its `state` is `present`, `missing` or `unreachable`;
+//!   `messages` are those ready to be delivered, not those delivered and unacknowledged.
+//! - `reported` is what the replica's applier last told the primary.
+//! - A copy's `phase` is `waiting`, `rows`, `completing` (changes since its start, and indexes) or
+//!   `joining`. `percent` goes by rows where the table's statistics on the primary know their number, and
+//!   else by bytes. Rates are those of the last minute; null if nothing was copied in it.
+
+use std::{
+    env,
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use serde::Serialize;
+
+use self::{primary::Source, replica::Told};
+use crate::{config::Config, error::Result};
+
+mod broker;
+mod judge;
+mod primary;
+mod replica;
+#[cfg(test)]
+mod tests;
+mod text;
+mod units;
+
+pub use broker::{Broker, Queue, QueueState};
+pub use judge::State;
+pub use primary::{Behind, BrokenTable, Changelog, LastBatch, Primary, PrimaryState, Publisher, Reported};
+pub use replica::{Copy, Phase, Position, Replica};
+
+/// How long anybody may take to connect and to answer. The primary is asked twice: what it says of
+/// itself, and how far behind the positions are that the replicas told.
+const LIMIT: Duration = Duration::from_millis(4500);
+
+/// Everything there is to tell.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Whether every replica follows.
+    pub follows: bool,
+    /// The primary.
+    pub primary: Primary,
+    /// The broker, if there is one.
+    pub broker: Option<Broker>,
+    /// The replicas, in the order of the configuration.
+    pub replicas: Vec<Replica>,
+}
+
+/// What to print, for eyes or as a JSON object in one line, and whether every replica follows. Takes ten
+/// seconds at most.
+pub async fn status(config: &Config, json: bool) -> (String, bool) {
+    let status = Status::read(config).await;
+    let printed = if json {
+        serde_json::to_string(&status).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+    } else {
+        let colours = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none();
+        text::print(&status, colours)
+    };
+    (printed, status.follows)
+}
+
+impl Status {
+    /// Asks everybody.
+    pub async fn read(config: &Config) -> Self {
+        let ((primary, source), broker, replicas) = tokio::join!(
+            primary::ask(&config.primary.database, config.broker.is_some()),
+            broker::ask(config),
+            join_all(config.replicas.iter().map(|replica| replica::ask(&replica.database))),
+        );
+        let (broker, queues) = broker.unzip();
+        let behind = join_all(replicas.iter().map(|told| behind(source.as_ref(), told))).await;
+        let mut queues = queues.into_iter().flatten();
+        let replicas: Vec<Replica> = config
+            .replicas
+            .iter()
+            .zip(replicas)
+            .zip(behind)
+            .map(|((replica, told), behind)| {
+                judge::judge(&replica.name, told, source.as_ref(), behind, queues.next())
+            })
+            .collect();
+        let follows = replicas.iter().all(|replica| replica.state == State::Following);
+        Self { follows, primary, broker, replicas }
+    }
+}
+
+/// What a replica lacks; nothing where it has no position on this primary.
+async fn behind(source: Option<&Source>, told: &Result<Told>) -> Option<Result<Behind>> {
+    let (source, position) = (source?, told.as_ref().ok()?.position.as_ref()?);
+    if position.epoch != source.epoch {
+        return None;
+    }
+    Some(source.behind(&position.snapshot).await)
+}

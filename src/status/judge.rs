@@ -1,0 +1,165 @@
+//! A replica's state, from what everybody told.
+
+use serde::Serialize;
+
+use super::{
+    broker::Queue,
+    primary::{Behind, Reported, Source},
+    replica::{Replica, Told},
+    units::duration,
+};
+use crate::error::Result;
+
+/// A change that waits for longer means that the replica does not keep up; shorter ones are on their way.
+const SOON_SECONDS: f64 = 10.0;
+
+/// A replica's state; the rules are those of [the module](super).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It has every change, or will in a moment.
+    Following,
+    /// It lacks changes, or nobody can say.
+    CatchingUp,
+    /// A table is not yet where the others are.
+    Copying,
+    /// Nothing is applied.
+    Halted,
+    /// Its database could not be asked.
+    Unreachable,
+}
+
+impl State {
+    /// The word for it, as in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Following => "following",
+            Self::CatchingUp => "catching-up",
+            Self::Copying => "copying",
+            Self::Halted => "halted",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// Puts together what is known of a replica.
+pub(super) fn judge(
+    name: &str,
+    told: Result<Told>,
+    source: Option<&Source>,
+    behind: Option<Result<Behind>>,
+    queue: Option<Queue>,
+) -> Replica {
+    let reported = source.and_then(|source| source.reports.get(name)).cloned();
+    let mut replica = Replica {
+        name: name.to_owned(),
+        state: State::Unreachable,
+        reason: None,
+        position: None,
+        behind: behind.as_ref().and_then(|behind| behind.as_ref().ok()).copied(),
+        queue,
+        reported,
+        tables: None,
+        missing_tables: None,
+        copies: Vec::new(),
+    };
+    let told = match told {
+        Ok(told) => told,
+        Err(error) => {
+            replica.reason = Some(error.chain());
+            return replica;
+        }
+    };
+    let missing = source.map(|source| {
+        let is_missing = |id: &&i32| !told.tables.contains(id);
+        source.tables.iter().filter(is_missing).count()
+    });
+    let is_foreign =
+        source.zip(told.position.as_ref()).is_some_and(|(source, position)| source.epoch != position.epoch);
+    (replica.state, replica.reason) = decide(&Facts {
+        installed: told.installed,
+        applied_to: told.applied_to,
+        is_foreign,
+        reported: replica.reported.as_ref(),
+        apart: told.copies.len(),
+        missing,
+        behind: behind.as_ref().map(|behind| behind.as_ref().map_err(|error| error.chain())),
+        has_position: told.position.is_some(),
+    });
+    replica.tables = Some(told.tables.len());
+    replica.missing_tables = missing;
+    replica.position = told.position;
+    replica.copies = told.copies;
+    replica
+}
+
+/// What the state follows from, once the replica has answered.
+pub(super) struct Facts<'a> {
+    /// Our schema is there.
+    pub(super) installed: bool,
+    /// A process applies.
+    pub(super) applied_to: bool,
+    /// It follows another installation than the primary's.
+    pub(super) is_foreign: bool,
+    pub(super) reported: Option<&'a Reported>,
+    /// How many tables do not stand where the others stand.
+    pub(super) apart: usize,
+    /// How many captured tables it has not taken up; none if the primary could not say.
+    pub(super) missing: Option<usize>,
+    /// What it lacks, if it has a position and the primary was asked.
+    pub(super) behind: Option<Result<&'a Behind, String>>,
+    pub(super) has_position: bool,
+}
+
+/// The state, and what more there is to say.
+pub(super) fn decide(facts: &Facts<'_>) -> (State, Option<String>) {
+    if let Some(reason) = halted(facts) {
+        return (State::Halted, Some(reason));
+    }
+    let missing = facts.missing.unwrap_or(0);
+    if facts.apart > 0 || missing > 0 {
+        let reason = format!("{missing} captured tables are not taken up yet");
+        return (State::Copying, (missing > 0).then_some(reason));
+    }
+    match catching_up(facts) {
+        Ok(false) => (State::Following, None),
+        Ok(true) => (State::CatchingUp, None),
+        Err(reason) => (State::CatchingUp, Some(reason)),
+    }
+}
+
+fn halted(facts: &Facts<'_>) -> Option<String> {
+    let reported = facts.reported.filter(|reported| reported.state == "halted").map(|reported| {
+        let error = reported.error.as_deref().unwrap_or("its log tells why");
+        (error, reported.seconds_ago)
+    });
+    match (facts.installed, facts.applied_to, reported) {
+        // An applier that cannot go on tries again now and then, and lets go of the replica in between.
+        (_, false, Some((error, ago))) => {
+            Some(format!("nothing is applied to it; reported {} ago: {error}", duration(ago)))
+        }
+        (false, ..) => Some("pgfanout has never run for it".to_owned()),
+        (true, true, Some((error, _))) => Some(error.to_owned()),
+        _ if facts.is_foreign => {
+            Some("it follows another installation of pgfanout than the primary has".to_owned())
+        }
+        (true, false, None) => Some("no process applies changes to it".to_owned()),
+        (true, true, None) => None,
+    }
+}
+
+fn catching_up(facts: &Facts<'_>) -> Result<bool, String> {
+    match &facts.behind {
+        Some(Ok(Behind { trimmed: true, .. })) => {
+            Err("changes that it lacks were trimmed; it is copied anew".to_owned())
+        }
+        Some(Ok(behind)) => Ok(behind.seconds > SOON_SECONDS),
+        Some(Err(error)) => Err(format!("how far behind is not known: {error}")),
+        None if facts.missing.is_none() => {
+            Err("how far behind is not known: the primary cannot tell".to_owned())
+        }
+        // Nothing is captured, so there is nothing to follow.
+        None => Ok(facts.has_position),
+    }
+}

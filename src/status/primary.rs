@@ -1,0 +1,238 @@
+//! What the primary tells of itself, and of what a replica lacks.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::LIMIT;
+use crate::{
+    error::Result,
+    postgres::{Database, SESSION_LOCK, Session, within},
+};
+
+/// How many entries of the changelog are counted for a replica, at most: some tenths of a second.
+const MOST_CHANGES: i64 = 1_000_000;
+
+/// As the reader of deltas: a plan that reads the whole changelog for a few entries is never wanted.
+const SETTINGS: &str = "SET enable_seqscan = off";
+
+/// The primary.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Primary {
+    /// Whether it could be asked.
+    pub state: PrimaryState,
+    /// Why it could not.
+    pub error: Option<String>,
+    /// Whether somebody looks for changes.
+    pub publisher: Option<Publisher>,
+    /// How many tables are captured.
+    pub tables: Option<usize>,
+    /// Those that are not captured any more.
+    pub broken_tables: Vec<BrokenTable>,
+    /// How large the changelog is.
+    pub changelog: Option<Changelog>,
+    /// The batch that was cut last, for all replicas if there is a broker.
+    pub last_batch: Option<LastBatch>,
+}
+
+/// Whether the primary could be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PrimaryState {
+    /// It answered.
+    Reachable,
+    /// It answered, and holds no schema of ours.
+    NotInstalled,
+    /// It did not answer, or refused.
+    #[default]
+    Unreachable,
+}
+
+/// What the session does that cuts batches or, without a broker, wakes the appliers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Publisher {
+    /// It looks for changes.
+    Publishing,
+    /// It found none, and waits for a notification.
+    Waiting,
+    /// No process looks for changes.
+    Down,
+}
+
+/// A table that is not captured any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BrokenTable {
+    /// Its name, quoted where it must be.
+    pub table: String,
+    /// Why, with the remedy.
+    pub reason: String,
+}
+
+/// How large the changelog is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Changelog {
+    /// About how many entries.
+    pub entries: i64,
+    /// On disk, with its index.
+    pub bytes: i64,
+}
+
+/// The batch that was cut last.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LastBatch {
+    /// Its number.
+    pub number: i64,
+    /// Whether the broker is known to have all of it.
+    pub published: bool,
+    /// When, in UTC.
+    pub cut_at: String,
+    /// How long ago.
+    pub seconds_ago: f64,
+}
+
+/// What a replica lacks of the changelog.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Behind {
+    /// How many entries.
+    pub changes: i64,
+    /// There are more; they were not counted.
+    pub at_least: bool,
+    /// What their keys and old rows take as they are stored.
+    pub bytes: i64,
+    /// How long ago the oldest was logged; 0 if there is none.
+    pub seconds: f64,
+    /// Some that it lacks are gone.
+    pub trimmed: bool,
+}
+
+/// What a replica's applier last told the primary.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Reported {
+    /// Its state, as the applier sees it.
+    pub state: String,
+    /// Why it cannot go on.
+    pub error: Option<String>,
+    /// How long ago.
+    pub seconds_ago: f64,
+}
+
+/// A primary that answered, and has our schema.
+pub(super) struct Source {
+    session: Session,
+    /// The installation there.
+    pub(super) epoch: String,
+    /// The numbers of the captured tables.
+    pub(super) tables: Vec<i32>,
+    /// By replica.
+    pub(super) reports: HashMap<String, Reported>,
+}
+
+/// Asks the primary.
+pub(super) async fn ask(database: &Database, has_broker: bool) -> (Primary, Option<Source>) {
+    match within(LIMIT, "primary: asking for its state", read(database, has_broker)).await {
+        Ok(Some((primary, source))) => (primary, Some(source)),
+        Ok(None) => (Primary { state: PrimaryState::NotInstalled, ..Primary::default() }, None),
+        Err(error) => (Primary { error: Some(error.chain()), ..Primary::default() }, None),
+    }
+}
+
+async fn read(database: &Database, has_broker: bool) -> Result<Option<(Primary, Source)>> {
+    let session = database.connect("pgfanout status", LIMIT).await?;
+    session.run("setting up the session", SETTINGS).await?;
+    if !is_installed(&session, "pgfanout.installation").await? {
+        return Ok(None);
+    }
+    let publishes = is_locked(&session).await?;
+    let row = session
+        .query_one(
+            "reading the primary's state",
+            include_str!("../../sql/primary/status.sql"),
+            &[&has_broker],
+        )
+        .await?;
+    let asleep: bool = row.get("asleep");
+    let mut primary = Primary {
+        state: PrimaryState::Reachable,
+        publisher: Some(publisher(publishes, asleep)),
+        changelog: Some(Changelog {
+            entries: row.get("changelog_entries"),
+            bytes: row.get("changelog_bytes"),
+        }),
+        last_batch: row.get::<_, Option<i64>>("batch").map(|number| LastBatch {
+            number,
+            published: row.get("published"),
+            cut_at: row.get("cut_at"),
+            seconds_ago: row.get("cut_seconds_ago"),
+        }),
+        ..Primary::default()
+    };
+    let tables = read_tables(&session, &mut primary).await?;
+    let reports = read_reports(&session).await?;
+    Ok(Some((primary, Source { epoch: row.get("epoch"), tables, reports, session })))
+}
+
+/// Whether there is a table of ours.
+pub(super) async fn is_installed(session: &Session, table: &str) -> Result<bool> {
+    let statement = "SELECT to_regclass($1) IS NOT NULL";
+    Ok(session.query_one("looking for our schema", statement, &[&table]).await?.get(0))
+}
+
+/// Whether a process does our work at this database.
+pub(super) async fn is_locked(session: &Session) -> Result<bool> {
+    let statement = include_str!("../../sql/session_lock.sql");
+    let row = session.query_one("looking for the process that works there", statement, &[&SESSION_LOCK]);
+    Ok(row.await?.get("held"))
+}
+
+const fn publisher(publishes: bool, asleep: bool) -> Publisher {
+    match (publishes, asleep) {
+        (false, _) => Publisher::Down,
+        (true, true) => Publisher::Waiting,
+        (true, false) => Publisher::Publishing,
+    }
+}
+
+async fn read_tables(session: &Session, primary: &mut Primary) -> Result<Vec<i32>> {
+    let statement = include_str!("../../sql/primary/status_tables.sql");
+    let mut captured = Vec::new();
+    for row in session.query("reading the captured tables", statement, &[]).await? {
+        match row.get("broken") {
+            None => captured.push(row.get("id")),
+            Some(reason) => primary.broken_tables.push(BrokenTable { table: row.get("name"), reason }),
+        }
+    }
+    primary.tables = Some(captured.len());
+    Ok(captured)
+}
+
+async fn read_reports(session: &Session) -> Result<HashMap<String, Reported>> {
+    let statement = include_str!("../../sql/primary/status_replicas.sql");
+    let rows = session.query("reading the replicas' reports", statement, &[]).await?;
+    let report = |row: &tokio_postgres::Row| Reported {
+        state: row.get("state"),
+        error: row.get("error"),
+        seconds_ago: row.get("seconds_ago"),
+    };
+    Ok(rows.iter().map(|row| (row.get("name"), report(row))).collect())
+}
+
+impl Source {
+    /// What a replica lacks that stands at a snapshot.
+    ///
+    /// # Errors
+    /// When the primary does not answer (in time).
+    pub(super) async fn behind(&self, snapshot: &str) -> Result<Behind> {
+        let statement = include_str!("../../sql/primary/status_behind.sql");
+        let doing = "counting what a replica lacks";
+        let row = self.session.query_one(doing, statement, &[&snapshot, &MOST_CHANGES]).await?;
+        let changes = row.get("changes");
+        Ok(Behind {
+            changes,
+            at_least: changes >= MOST_CHANGES,
+            bytes: row.get("bytes"),
+            seconds: row.get("seconds"),
+            trimmed: row.get("trimmed"),
+        })
+    }
+}

@@ -1,0 +1,219 @@
+//! The rules, and how they look.
+
+use super::{
+    Behind, Copy, Phase, Reported, State, Status,
+    broker::{Broker, BrokerState, Queue, QueueState},
+    judge::{Facts, decide},
+    primary::{BrokenTable, Changelog, LastBatch, Primary, PrimaryState, Publisher},
+    replica::{Position, Replica},
+    text::print,
+    units,
+};
+
+const NOTHING: Behind = Behind { changes: 0, at_least: false, bytes: 0, seconds: 0.0, trimmed: false };
+
+fn healthy(behind: &Behind) -> Facts<'_> {
+    Facts {
+        installed: true,
+        applied_to: true,
+        is_foreign: false,
+        reported: None,
+        apart: 0,
+        missing: Some(0),
+        behind: Some(Ok(behind)),
+        has_position: true,
+    }
+}
+
+fn halted(error: Option<&str>) -> Reported {
+    Reported { state: "halted".to_owned(), error: error.map(str::to_owned), seconds_ago: 1.0 }
+}
+
+#[test]
+fn a_replica_follows_while_what_it_lacks_is_fresh() {
+    let fresh = Behind { changes: 5, seconds: 9.0, ..NOTHING };
+    let old = Behind { seconds: 11.0, ..fresh };
+    assert_eq!(decide(&healthy(&NOTHING)), (State::Following, None));
+    assert_eq!(decide(&healthy(&fresh)), (State::Following, None));
+    assert_eq!(decide(&healthy(&old)), (State::CatchingUp, None));
+    let trimmed = Behind { trimmed: true, ..NOTHING };
+    assert_eq!(decide(&healthy(&trimmed)).0, State::CatchingUp);
+}
+
+#[test]
+fn nobody_is_said_to_follow_a_primary_that_cannot_tell() {
+    let unknown = Facts { missing: None, behind: None, ..healthy(&NOTHING) };
+    assert_eq!(decide(&unknown).0, State::CatchingUp);
+    let late = Facts { behind: Some(Err("no answer".to_owned())), ..healthy(&NOTHING) };
+    assert_eq!(decide(&late), (State::CatchingUp, Some("how far behind is not known: no answer".to_owned())));
+}
+
+#[test]
+fn a_replica_without_any_table_follows_a_primary_without_any() {
+    let empty = Facts { behind: None, has_position: false, ..healthy(&NOTHING) };
+    assert_eq!(decide(&empty), (State::Following, None));
+}
+
+#[test]
+fn a_table_that_is_not_where_the_others_are_is_being_copied() {
+    assert_eq!(decide(&Facts { apart: 1, ..healthy(&NOTHING) }), (State::Copying, None));
+    assert_eq!(decide(&Facts { missing: Some(2), ..healthy(&NOTHING) }).0, State::Copying);
+}
+
+#[test]
+fn a_replica_that_nothing_is_applied_to_is_halted_whatever_else_holds() {
+    let reason = |facts: Facts<'_>| match decide(&Facts { apart: 1, ..facts }) {
+        (State::Halted, Some(reason)) => reason,
+        other => unreachable!("{other:?}"),
+    };
+    let healthy = || healthy(&NOTHING);
+    assert_eq!(reason(Facts { installed: false, ..healthy() }), "pgfanout has never run for it");
+    assert_eq!(reason(Facts { applied_to: false, ..healthy() }), "no process applies changes to it");
+    let said = halted(Some("table t is gone"));
+    assert_eq!(reason(Facts { reported: Some(&said), ..healthy() }), "table t is gone");
+    assert_eq!(
+        reason(Facts { reported: Some(&said), applied_to: false, ..healthy() }),
+        "nothing is applied to it; reported 1.0 s ago: table t is gone"
+    );
+    assert!(reason(Facts { is_foreign: true, ..healthy() }).contains("another installation"));
+    assert_eq!(reason(Facts { reported: Some(&halted(None)), ..healthy() }), "its log tells why");
+}
+
+fn copy(phase: Phase) -> Copy {
+    Copy {
+        table: "public.users".to_owned(),
+        phase,
+        rows: 250_000,
+        rows_expected: 1_000_000,
+        bytes: 10 << 20,
+        bytes_expected: 80 << 20,
+        percent: None,
+        rows_per_second: Some(10_000.0),
+        bytes_per_second: Some(524_288.0),
+        seconds_left: None,
+    }
+}
+
+fn estimated(mut copy: Copy) -> (Option<f64>, Option<f64>) {
+    copy.estimate();
+    (copy.percent, copy.seconds_left)
+}
+
+#[test]
+fn progress_goes_by_rows_and_else_by_bytes() {
+    assert_eq!(estimated(copy(Phase::Rows)), (Some(25.0), Some(75.0)));
+    assert_eq!(estimated(Copy { rows_expected: 0, ..copy(Phase::Rows) }), (Some(12.5), Some(140.0)));
+    assert_eq!(estimated(Copy { rows: 2_000_000, ..copy(Phase::Rows) }), (Some(100.0), Some(0.0)));
+    assert_eq!(estimated(Copy { rows_per_second: None, ..copy(Phase::Rows) }), (Some(25.0), None));
+    let empty = Copy { rows_expected: 0, bytes_expected: 0, ..copy(Phase::Rows) };
+    assert_eq!(estimated(empty), (None, None));
+    assert_eq!(estimated(copy(Phase::Joining)), (Some(100.0), Some(0.0)));
+}
+
+#[test]
+fn numbers_are_told_in_words() {
+    let counts = [0, 999, 1000, 1_234_567].map(|number: i64| units::count(number));
+    assert_eq!(counts, ["0", "999", "1,000", "1,234,567"]);
+    let sizes = [0.0, 1000.0, 1536.0, 1_073_741_824.0, 2_199_023_255_552.0].map(units::bytes);
+    assert_eq!(sizes, ["0 B", "1000 B", "1.5 KiB", "1.0 GiB", "2.0 TiB"]);
+    let durations = [0.04, 12.3, 59.9, 200.0, 7500.0, 273_600.0].map(units::duration);
+    assert_eq!(durations, ["0.0 s", "12 s", "1 min 0 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"]);
+}
+
+fn replica(name: &str, state: State) -> Replica {
+    let position = Position {
+        epoch: String::new(),
+        snapshot: "731:740:735".to_owned(),
+        batch: Some(7),
+        applied_at: "2026-01-02T03:04:05.678Z".to_owned(),
+    };
+    Replica {
+        name: name.to_owned(),
+        state,
+        reason: None,
+        position: Some(position),
+        behind: Some(NOTHING),
+        queue: Some(Queue {
+            name: format!("replication.{name}"),
+            state: QueueState::Present,
+            messages: Some(0),
+            consumers: Some(1),
+        }),
+        reported: None,
+        tables: Some(2),
+        missing_tables: Some(0),
+        copies: Vec::new(),
+    }
+}
+
+fn example() -> Status {
+    let mut users = copy(Phase::Rows);
+    users.estimate();
+    let behind = Behind { changes: 12_345, bytes: 4_200_000, seconds: 95.0, ..NOTHING };
+    Status {
+        follows: false,
+        primary: Primary {
+            state: PrimaryState::Reachable,
+            publisher: Some(Publisher::Waiting),
+            tables: Some(3),
+            broken_tables: vec![BrokenTable { table: "public.t".into(), reason: "it lost\nits key".into() }],
+            changelog: Some(Changelog { entries: 1200, bytes: 524_288 }),
+            last_batch: Some(LastBatch {
+                number: 7,
+                published: true,
+                cut_at: "2026-01-02T03:04:05.678Z".to_owned(),
+                seconds_ago: 1.5,
+            }),
+            ..Primary::default()
+        },
+        broker: Some(Broker { state: BrokerState::Reachable, error: None }),
+        replicas: vec![
+            replica("r1", State::Following),
+            Replica { behind: Some(behind), ..replica("second", State::CatchingUp) },
+            Replica { copies: vec![users, copy(Phase::Waiting)], ..replica("r3", State::Copying) },
+            Replica {
+                reason: Some("connecting: refused".to_owned()),
+                position: None,
+                behind: None,
+                queue: None,
+                ..replica("r4", State::Unreachable)
+            },
+        ],
+    }
+}
+
+#[test]
+fn the_whole_fits_on_a_screen() {
+    let expected = "\
+primary  reachable  publisher waiting for changes, 3 tables captured, changelog about 1,200 entries in 512.0 KiB, last batch 7 1.5 s ago
+broker   reachable
+  public.t: it lost its key
+
+replica  state        behind                         queue  position
+r1       following    nothing                        0      731:740:735 (batch 7)
+second   catching-up  12,345 changes, 4.0 MiB, 1 min 35 s  0      731:740:735 (batch 7)
+r3       copying      nothing                        0      731:740:735 (batch 7)
+r4       unreachable  -                              -      -
+  r4: connecting: refused
+
+replica  copy of       done    rows                  bytes                 rate         left
+r3       public.users  25.0 %  250,000 of 1,000,000  10.0 MiB of 80.0 MiB  512.0 KiB/s  1 min 15 s
+r3       1 tables wait";
+    let squeeze = |text: &str| {
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    let printed = print(&example(), false);
+    assert_eq!(squeeze(&printed), squeeze(expected));
+    let column = |n: usize| printed.lines().nth(n).and_then(|line| line.find("731:740"));
+    assert_eq!((column(5), column(6)), (column(6), column(7)), "aligned: {printed}");
+}
+
+#[test]
+fn colours_change_nothing_else() {
+    let coloured = print(&example(), true);
+    assert!(coloured.contains("\x1b[32mfollowing\x1b[0m") && coloured.contains("\x1b[31munreachable\x1b[0m"));
+    let bare = ["\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"]
+        .iter()
+        .fold(coloured, |text, escape| text.replace(escape, ""));
+    assert_eq!(bare, print(&example(), false));
+}

@@ -1,0 +1,232 @@
+//! The status for eyes.
+
+use std::fmt::Write as _;
+
+use super::{
+    Behind, Copy, Phase, Primary, PrimaryState, Publisher, Queue, QueueState, Replica, State, Status,
+    broker::{Broker, BrokerState},
+    units::{bytes, count, duration},
+};
+
+/// A longer snapshot is cut: it lists every transaction in progress.
+const MAX_SNAPSHOT: usize = 40;
+
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
+const RED: &str = "31";
+
+/// A piece of text in a row, and the terminal's number for its colour.
+struct Cell(String, Option<&'static str>);
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self(text.into(), None)
+    }
+}
+
+/// Without a line end at its end.
+pub(super) fn print(status: &Status, colours: bool) -> String {
+    let mut out = Out { text: String::new(), colours };
+    out.rows(&sources(status));
+    out.remarks(status.primary.broken_tables.iter().map(|broken| (&*broken.table, &*broken.reason)));
+    out.rows(&replicas(&status.replicas));
+    let reason = |replica: &Replica| replica.reason.clone().map(|reason| (replica.name.clone(), reason));
+    let reasons: Vec<(String, String)> = status.replicas.iter().filter_map(reason).collect();
+    out.remarks(reasons.iter().map(|(name, reason)| (&**name, &**reason)));
+    out.rows(&copies(&status.replicas));
+    out.text.truncate(out.text.trim_end().len());
+    out.text
+}
+
+fn sources(status: &Status) -> Vec<Vec<Cell>> {
+    let mut rows =
+        vec![vec!["primary".into(), primary_state(&status.primary), primary(&status.primary).into()]];
+    if let Some(Broker { state, error }) = &status.broker {
+        let state = match state {
+            BrokerState::Reachable => Cell("reachable".to_owned(), Some(GREEN)),
+            BrokerState::Unreachable => Cell("unreachable".to_owned(), Some(RED)),
+        };
+        rows.push(vec!["broker".into(), state, error.clone().unwrap_or_default().into()]);
+    }
+    rows
+}
+
+fn primary_state(primary: &Primary) -> Cell {
+    let (word, colour) = match primary.state {
+        PrimaryState::Reachable => ("reachable", GREEN),
+        PrimaryState::NotInstalled => ("not installed", RED),
+        PrimaryState::Unreachable => ("unreachable", RED),
+    };
+    Cell(word.to_owned(), Some(colour))
+}
+
+fn primary(primary: &Primary) -> String {
+    let mut said: Vec<String> = primary.error.iter().cloned().collect();
+    said.extend(primary.publisher.map(|publisher| {
+        let does = match publisher {
+            Publisher::Publishing => "at work",
+            Publisher::Waiting => "waiting for changes",
+            Publisher::Down => "down",
+        };
+        format!("publisher {does}")
+    }));
+    said.extend(primary.tables.map(|tables| format!("{} tables captured", count(tables as u64))));
+    said.extend(primary.changelog.map(|changelog| {
+        let (entries, size) = (count(changelog.entries), bytes(changelog.bytes as f64));
+        format!("changelog about {entries} entries in {size}")
+    }));
+    said.extend(primary.last_batch.as_ref().map(|batch| {
+        let unconfirmed = if batch.published { "" } else { " (not known to be published)" };
+        format!("last batch {} {} ago{unconfirmed}", batch.number, duration(batch.seconds_ago))
+    }));
+    said.join(", ")
+}
+
+fn replicas(replicas: &[Replica]) -> Vec<Vec<Cell>> {
+    let heading = ["replica", "state", "behind", "queue", "position"].map(Cell::from);
+    let row = |replica: &Replica| {
+        let colour = match replica.state {
+            State::Following => GREEN,
+            State::CatchingUp | State::Copying => YELLOW,
+            State::Halted | State::Unreachable => RED,
+        };
+        vec![
+            replica.name.clone().into(),
+            Cell(replica.state.word().to_owned(), Some(colour)),
+            replica.behind.map_or_else(|| "-".to_owned(), behind).into(),
+            replica.queue.as_ref().map_or_else(|| "-".to_owned(), queue).into(),
+            position(replica).into(),
+        ]
+    };
+    std::iter::once(heading.into()).chain(replicas.iter().map(row)).collect()
+}
+
+fn behind(behind: Behind) -> String {
+    if behind.changes == 0 {
+        return "nothing".to_owned();
+    }
+    let least = if behind.at_least { "at least " } else { "" };
+    let (changes, size) = (count(behind.changes), bytes(behind.bytes as f64));
+    format!("{least}{changes} changes, {size}, {}", duration(behind.seconds))
+}
+
+fn queue(queue: &Queue) -> String {
+    match (queue.state, queue.messages) {
+        (QueueState::Present, Some(messages)) => count(messages),
+        (QueueState::Missing, _) => "missing".to_owned(),
+        _ => "unreachable".to_owned(),
+    }
+}
+
+fn position(replica: &Replica) -> String {
+    let Some(position) = &replica.position else { return "-".to_owned() };
+    let mut text: String = position.snapshot.chars().take(MAX_SNAPSHOT).collect();
+    if text.len() < position.snapshot.len() {
+        text.push('…');
+    }
+    if let Some(batch) = position.batch {
+        let _ = write!(text, " (batch {batch})");
+    }
+    text
+}
+
+/// One line for each copy that is under way, and one for those of a replica that wait.
+fn copies(replicas: &[Replica]) -> Vec<Vec<Cell>> {
+    let mut rows = Vec::new();
+    for replica in replicas {
+        let is_waiting = |copy: &&Copy| copy.phase == Phase::Waiting;
+        let begun = replica.copies.iter().filter(|copy| !is_waiting(copy));
+        rows.extend(begun.map(|copy| copy_row(&replica.name, copy)));
+        let waiting = replica.copies.iter().filter(is_waiting).count();
+        if waiting > 0 {
+            rows.push(vec![
+                replica.name.clone().into(),
+                format!("{} tables wait", count(waiting as u64)).into(),
+            ]);
+        }
+    }
+    if !rows.is_empty() {
+        rows.insert(
+            0,
+            ["replica", "copy of", "done", "rows", "bytes", "rate", "left"].map(Cell::from).into(),
+        );
+    }
+    rows
+}
+
+fn copy_row(replica: &str, copy: &Copy) -> Vec<Cell> {
+    let done = match copy.phase {
+        Phase::Completing => "completing".to_owned(),
+        Phase::Joining => "joining".to_owned(),
+        Phase::Waiting | Phase::Rows => known(copy.percent.map(|percent| format!("{percent:.1} %"))),
+    };
+    let rows_expected = (copy.rows_expected > 0).then(|| format!(" of {}", count(copy.rows_expected)));
+    let rows = count(copy.rows) + &rows_expected.unwrap_or_default();
+    let rate = copy.bytes_per_second.map(|rate| format!("{}/s", bytes(rate)));
+    vec![
+        replica.into(),
+        copy.table.as_str().into(),
+        done.into(),
+        rows.into(),
+        format!("{} of {}", bytes(copy.bytes as f64), bytes(copy.bytes_expected as f64)).into(),
+        known(rate).into(),
+        known(copy.seconds_left.map(duration)).into(),
+    ]
+}
+
+fn known(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
+}
+
+struct Out {
+    text: String,
+    colours: bool,
+}
+
+impl Out {
+    /// Rows with aligned columns, and an empty line.
+    fn rows(&mut self, rows: &[Vec<Cell>]) {
+        let mut widths: Vec<usize> = Vec::new();
+        for row in rows {
+            widths.resize(widths.len().max(row.len()), 0);
+            for (width, Cell(text, _)) in widths.iter_mut().zip(row) {
+                *width = (*width).max(text.chars().count());
+            }
+        }
+        for row in rows {
+            let mut line = String::new();
+            for (Cell(text, colour), width) in row.iter().zip(&widths) {
+                let padding = width - text.chars().count();
+                let text = plain(text);
+                match colour.filter(|_| self.colours) {
+                    Some(colour) => _ = write!(line, "\x1b[{colour}m{text}\x1b[0m"),
+                    None => line.push_str(&text),
+                }
+                line.extend(std::iter::repeat_n(' ', padding + 2));
+            }
+            self.text.push_str(line.trim_end());
+            self.text.push('\n');
+        }
+        if !rows.is_empty() {
+            self.text.push('\n');
+        }
+    }
+
+    /// A sentence on something, a line each, right below the rows before.
+    fn remarks<'a>(&mut self, remarks: impl Iterator<Item = (&'a str, &'a str)>) {
+        for (n, (subject, remark)) in remarks.enumerate() {
+            if n == 0 && self.text.ends_with("\n\n") {
+                self.text.pop();
+            }
+            let _ = writeln!(self.text, "  {}: {}", plain(subject), plain(remark));
+        }
+        if !self.text.is_empty() && !self.text.ends_with("\n\n") {
+            self.text.push('\n');
+        }
+    }
+}
+
+/// Names of tables and texts of servers may hold what a terminal obeys.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
