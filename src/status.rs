@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `unreachable` | its database could not be asked |
 //! | `halted` | no process applies to it, or the one that does last reported that it cannot go on |
-//! | `copying` | a table is being copied, about to join the others, or not yet taken up |
+//! | `copying` | a table is being copied, about to join the others, or not yet taken up; or there is none yet |
 //! | `catching-up` | a change that it lacks was logged more than ten seconds ago, or was trimmed; or the primary could not say |
 //! | `following` | otherwise |
 //!

@@ -122,6 +122,9 @@ pub(super) fn decide(facts: &Facts<'_>) -> (State, Option<String>) {
         let reason = format!("{missing} captured tables are not taken up yet");
         return (State::Copying, (missing > 0).then_some(reason));
     }
+    if !facts.has_position && facts.missing.is_some() {
+        return (State::Copying, Some("no table is captured on the primary yet".to_owned()));
+    }
     match catching_up(facts) {
         Ok(false) => (State::Following, None),
         Ok(true) => (State::CatchingUp, None),
@@ -156,10 +159,6 @@ fn catching_up(facts: &Facts<'_>) -> Result<bool, String> {
         }
         Some(Ok(behind)) => Ok(behind.seconds > SOON_SECONDS),
         Some(Err(error)) => Err(format!("how far behind is not known: {error}")),
-        None if facts.missing.is_none() => {
-            Err("how far behind is not known: the primary cannot tell".to_owned())
-        }
-        // Nothing is captured, so there is nothing to follow.
-        None => Ok(facts.has_position),
+        None => Err("how far behind is not known: the primary cannot tell".to_owned()),
     }
 }

@@ -49,9 +49,9 @@ fn nobody_is_said_to_follow_a_primary_that_cannot_tell() {
 }
 
 #[test]
-fn a_replica_without_any_table_follows_a_primary_without_any() {
+fn a_replica_without_any_table_does_not_follow_yet() {
     let empty = Facts { behind: None, has_position: false, ..healthy(&NOTHING) };
-    assert_eq!(decide(&empty), (State::Following, None));
+    assert_eq!(decide(&empty), (State::Copying, Some("no table is captured on the primary yet".to_owned())));
 }
 
 #[test]

@@ -4,4 +4,5 @@
 mod capture;
 mod definition;
 mod following;
+mod status;
 mod support;
