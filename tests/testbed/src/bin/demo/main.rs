@@ -30,10 +30,9 @@ async fn main() -> ExitCode {
     };
     // Why it failed is said in a sentence; where in the demonstration's code is nobody's concern.
     panic::set_hook(Box::new(|failure| {
-        eprintln!(
-            "\nThe demonstration failed: {}",
-            failure.payload_as_str().unwrap_or("no reason was given")
-        );
+        let (text, words) = (failure.payload().downcast_ref(), failure.payload().downcast_ref::<&str>());
+        let reason = text.map(String::as_str).or(words.copied()).unwrap_or("no reason was given");
+        eprintln!("\nThe demonstration failed: {reason}");
     }));
     let started = Instant::now();
     let mut stage = Stage::set().await;

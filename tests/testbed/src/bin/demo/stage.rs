@@ -25,10 +25,11 @@ const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/demo.tom
 
 /// Everything that runs.
 pub(crate) struct Stage {
+    /// First, as fields are dropped in this order: without servers it would only complain.
+    pub(crate) pgfanout: Pgfanout,
     pub(crate) primary: Cluster,
     pub(crate) replicas: [Cluster; 2],
     pub(crate) broker: Broker,
-    pub(crate) pgfanout: Pgfanout,
     program: Program,
     premises: Premises,
 }
@@ -67,7 +68,7 @@ impl Stage {
         show::fact("pgfanout run --config config/demo.toml");
         let pgfanout = program.run(Path::new(CONFIG));
         let replicas = [replica1, replica2];
-        let mut stage = Self { primary, replicas, broker, pgfanout, program, premises };
+        let mut stage = Self { pgfanout, primary, replicas, broker, program, premises };
         stage.wait_for_tables(&["users"]).await;
         show::good("It has created the table on both replicas.");
         stage
