@@ -41,6 +41,7 @@ forbid_services() {
 
 restore_services() {
     rm -f "$policy" "$no_cluster"
+    rmdir "${no_cluster%/*}" 2>/dev/null || : # there are others' files in it
     [ ! -e "$saved_policy" ] || mv "$saved_policy" "$policy"
 }
 

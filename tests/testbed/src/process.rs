@@ -24,6 +24,7 @@ const END_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Program {
     binary: PathBuf,
+    directory: Option<PathBuf>,
     environment: BTreeMap<String, String>,
 }
 
@@ -42,13 +43,20 @@ impl Program {
     /// The program in this file.
     #[must_use]
     pub fn new(binary: impl Into<PathBuf>) -> Self {
-        Self { binary: binary.into(), environment: BTreeMap::new() }
+        Self { binary: binary.into(), directory: None, environment: BTreeMap::new() }
     }
 
     /// Sets an environment variable for all that is started with it.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Has all that is started with it work in this directory. Otherwise it is the configuration's.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
         self
     }
 
@@ -71,11 +79,12 @@ impl Program {
         Finished { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// Works in the configuration's directory, a world's usually, so that it ends with the world.
+    /// The configuration's directory is a world's usually: what works in it ends with the world.
     fn command(&self, subcommand: &str, config: &Path) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg(subcommand).arg("--config").arg(config).envs(&self.environment).stdin(Stdio::null());
-        command.current_dir(config.parent().expect("a file is in a directory")).process_group(0);
+        let beside = || config.parent().expect("a file is in a directory").to_owned();
+        command.current_dir(self.directory.clone().unwrap_or_else(beside)).process_group(0);
         command
     }
 }
@@ -124,13 +133,13 @@ impl Pgfanout {
         self.log.lock().unwrap().clone()
     }
 
-    /// The fields of all lines so far whose event has this name.
+    /// All lines so far whose event has this name.
     #[must_use]
     pub fn events(&self, name: &str) -> Vec<Value> {
-        self.log().into_iter().map(fields).filter(|fields| fields["event"] == name).collect()
+        self.log().into_iter().filter(|line| line["event"] == name).collect()
     }
 
-    /// Waits for a line whose event has this name, now or earlier, and returns its fields.
+    /// Waits for a line whose event has this name, now or earlier, and returns it.
     ///
     /// # Panics
     /// When there is none within `limit`, or the program has ended without.
@@ -143,10 +152,10 @@ impl Pgfanout {
     /// # Panics
     /// Likewise.
     pub async fn wait_for_event_after(&mut self, mark: usize, name: &str, limit: Duration) -> Value {
-        self.wait_for(mark, name, limit, |fields| fields["event"] == name).await
+        self.wait_for(mark, name, limit, |line| line["event"] == name).await
     }
 
-    /// Waits for a line after the mark whose fields are as `wanted`; `what` names it should it not come.
+    /// Waits for a line after the mark that is as `wanted`; `what` names it should it not come.
     ///
     /// # Panics
     /// When there is none within `limit`, or the program has ended without.
@@ -160,7 +169,7 @@ impl Pgfanout {
         eventually(limit, &format!("pgfanout logs {what}"), async || {
             // Before looking: what it logged last is still to be found once it has ended.
             let ended = self.child.try_wait().expect("it is our child");
-            let found = self.log_after(mark).into_iter().map(fields).find(&wanted);
+            let found = self.log_after(mark).into_iter().find(&wanted);
             assert!(found.is_some() || ended.is_none(), "pgfanout ended ({ended:?}) without logging {what}");
             found.ok_or("other lines")
         })
@@ -204,6 +213,11 @@ impl Pgfanout {
             .await
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_none())
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -231,14 +245,6 @@ impl Pgfanout {
 
     fn signal(&self, signal: Signal) {
         send(self.pid(), signal);
-    }
-}
-
-/// The place of a line's own fields, of which `event` is one.
-fn fields(mut line: Value) -> Value {
-    match line.get_mut("fields") {
-        Some(fields) => fields.take(),
-        None => line,
     }
 }
 

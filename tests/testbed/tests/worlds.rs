@@ -60,7 +60,7 @@ async fn a_world_may_have_servers_of_its_own() {
 fn stand_in(world: &World) -> PathBuf {
     let script = r#"#!/bin/sh
 [ "$1" = run ] || { echo "$1 $3 $4 $GREETING"; echo failed >&2; exit 2; }
-trap 'echo "{\"fields\":{\"event\":\"ended\"}}"; exit 0' TERM
+trap 'echo "{\"event\":\"ended\"}"; exit 0' TERM
 echo "not JSON" >&2
 echo '{"event":"ready","tables":3}'
 while :; do sleep 0.01; done
