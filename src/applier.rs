@@ -65,7 +65,7 @@ impl Applier {
             replica: replica.name.clone(),
             from: config.primary.database.clone(),
             to: replica.database.clone(),
-            settings: config.copy.clone(),
+            settings: config.copy,
         };
         let life = Life::new("applier", replica.name.clone());
         Self {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use actix::{Actor as _, Addr};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     cli::Failure,
@@ -34,6 +34,8 @@ enum Told {
 /// # Errors
 /// When the configuration does not fit the databases.
 pub async fn run(mut config: Config, log: log::Control) -> Result<(), Failure> {
+    let mut signals =
+        Signals::new().map_err(|error| Error::Unfit(format!("waiting for signals: {error}")))?;
     refuse_problems(&config).await?;
     loop {
         tracing::info!(
@@ -46,7 +48,7 @@ pub async fn run(mut config: Config, log: log::Control) -> Result<(), Failure> {
         let (grace, file) = (config.shutdown_grace, config.file().to_owned());
         let replicator = Replicator::new(config.clone()).start();
         loop {
-            if let Told::End = told().await? {
+            if let Told::End = signals.next().await {
                 drain(replicator, grace).await;
                 tracing::info!(event = "stopped", "pgfanout ended");
                 return Ok(());
@@ -67,16 +69,29 @@ pub async fn run(mut config: Config, log: log::Control) -> Result<(), Failure> {
     }
 }
 
-async fn told() -> Result<Told> {
-    let failed = |error: std::io::Error| Error::Unfit(format!("waiting for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => Told::End,
-        _ = interrupt.recv() => Told::End,
-        _ = hang_up.recv() => Told::Reload,
-    })
+/// The signals that are obeyed; kept from the start, so that none is missed.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hang_up.recv() => Told::Reload,
+        }
+    }
 }
 
 async fn reload(file: &std::path::Path, log: &log::Control) -> Result<Config, Failure> {

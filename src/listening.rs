@@ -98,6 +98,7 @@ impl Listening {
         let installation = install(&control).await?;
         let uncaptured = wanted_tables(&control, config).await?;
         release_unwanted(&control, &uncaptured).await?;
+        forget_removed_replicas(&control, config).await?;
         let reader = Reader::connect(primary, "pgfanout publisher").await?;
         let from = resume_from(&control).await?;
         let (changes, change_bytes) = config
@@ -281,4 +282,11 @@ async fn release_unwanted(primary: &Session, wanted: &[Wanted]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Holds nothing back any more for replicas that the configuration does not name.
+async fn forget_removed_replicas(primary: &Session, config: &Config) -> Result<()> {
+    let names: Vec<&str> = config.replicas.iter().map(|replica| replica.name.as_str()).collect();
+    let forget = "DELETE FROM pgfanout.replica WHERE name <> ALL ($1)";
+    primary.execute("forgetting removed replicas", forget, &[&names]).await.map(drop)
 }

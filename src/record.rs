@@ -45,8 +45,8 @@ pub fn push_csv_field(value: Option<&str>, out: &mut Vec<u8>) {
 /// # Errors
 /// When the text is not a row.
 pub fn fields(record: &str) -> Result<Vec<Option<Cow<'_, str>>>, ParseRecordError> {
-    inside(record.as_bytes())?;
-    let mut rest = &record[1..record.len() - 1];
+    let inside = record.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+    let mut rest = inside.ok_or(ParseRecordError)?;
     let mut fields = Vec::new();
     loop {
         let (field, after) = field(rest)?;
@@ -74,10 +74,9 @@ fn field(text: &str) -> Result<(Option<Cow<'_, str>>, &str), ParseRecordError> {
         if special.as_bytes().first() == next {
             push(&mut value, &special[..1]);
             rest = &special[2..];
-        } else if special.starts_with('"') {
-            return Ok((Some(value), &special[1..]));
         } else {
-            return Err(ParseRecordError);
+            let after = special.strip_prefix('"').ok_or(ParseRecordError)?;
+            return Ok((Some(value), after));
         }
     }
 }

@@ -31,7 +31,7 @@ const FUNCTIONS: &str = concat!(
 );
 
 /// Serialises installing and uninstalling in one database; "pgfanout" in ASCII.
-const LOCK: i64 = 0x7067_6661_6e6f_7574;
+const LOCK: i64 = 0x7067_6661_6e6f_7575;
 
 /// The oldest server that has `xid8`.
 const OLDEST_SERVER: i32 = 130_000;

@@ -12,10 +12,19 @@ async fn changes_arrive(mode: Mode) {
     world.primary().execute(USERS).await;
     let _pgfanout = begin(&world);
     until_same(&world, &["users"]).await;
-    world.primary().execute("INSERT INTO users VALUES (2000, 'al'), (2001, NULL), (2002, 'O''Brien \"q\" \\ ,')").await;
-    world.primary().execute("UPDATE users SET name = 'alfonso' WHERE id = 2000; DELETE FROM users WHERE id <= 10").await;
+    world
+        .primary()
+        .execute("INSERT INTO users VALUES (2000, 'al'), (2001, NULL), (2002, 'O''Brien \"q\" \\ ,')")
+        .await;
+    world
+        .primary()
+        .execute("UPDATE users SET name = 'alfonso' WHERE id = 2000; DELETE FROM users WHERE id <= 10")
+        .await;
     until_same(&world, &["users"]).await;
-    world.primary().execute("UPDATE users SET id = -id; TRUNCATE users; INSERT INTO users VALUES (1, 'one')").await;
+    world
+        .primary()
+        .execute("UPDATE users SET id = -id; TRUNCATE users; INSERT INTO users VALUES (1, 'one')")
+        .await;
     until_same(&world, &["users"]).await;
 }
 
