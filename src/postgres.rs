@@ -1,6 +1,12 @@
 //! Connections to PostgreSQL: time limits, pinned session settings, prepared statements, quoting.
 
-use std::{cell::RefCell, collections::HashMap, future::Future, pin::Pin, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio_postgres::{
@@ -65,7 +71,13 @@ impl Database {
         let (client, connection) =
             within(ANSWER_LIMIT, &format!("{}: connecting", self.name), opening).await?;
         Ok((
-            Session { client, database: self.name.clone(), limit, statements: RefCell::default() },
+            Session {
+                client,
+                database: self.name.clone(),
+                limit,
+                in_transaction: Cell::new(false),
+                statements: RefCell::default(),
+            },
             connection,
         ))
     }
@@ -89,6 +101,8 @@ pub struct Session {
     client: Client,
     database: String,
     limit: Duration,
+    /// Whether a transaction was begun here and not ended.
+    in_transaction: Cell<bool>,
     statements: RefCell<HashMap<String, Statement>>,
 }
 
@@ -117,6 +131,37 @@ impl Session {
     /// When one fails or the link breaks.
     pub async fn run(&self, doing: &str, statements: &str) -> Result<()> {
         self.limited(doing, self.client.batch_execute(statements)).await
+    }
+
+    /// Begins a transaction by these statements, one round trip for all. What an earlier one left open,
+    /// because it was given up, ends here.
+    ///
+    /// # Errors
+    /// When one fails or the link breaks.
+    pub async fn begin(&self, doing: &str, statements: &str) -> Result<()> {
+        let ending = if self.in_transaction.replace(true) { "ROLLBACK; " } else { "" };
+        self.run(doing, &format!("{ending}{statements}")).await
+    }
+
+    /// Commits the transaction.
+    ///
+    /// # Errors
+    /// When it cannot be committed; when the link breaks, whether it was is not known.
+    pub async fn commit(&self) -> Result<()> {
+        self.run("committing", "COMMIT").await?;
+        self.in_transaction.set(false);
+        Ok(())
+    }
+
+    /// Gives up the transaction, if there is one.
+    ///
+    /// # Errors
+    /// When the link breaks.
+    pub async fn roll_back(&self) -> Result<()> {
+        match self.in_transaction.replace(false) {
+            true => self.run("giving up a transaction", "ROLLBACK").await,
+            false => Ok(()),
+        }
     }
 
     /// All rows of a query.

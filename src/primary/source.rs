@@ -1,5 +1,7 @@
 //! A replica's view of the primary: what it reads there, and what it tells it.
 
+use tokio_postgres::error::SqlState;
+
 use super::delta::{Reader, snapshot};
 use crate::{
     error::{Error, Result},
@@ -62,7 +64,14 @@ impl Source {
     pub async fn connect(primary: &Database, replica: &str) -> Result<Self> {
         let control = primary.connect(&format!("pgfanout applier {replica}"), ANSWER_LIMIT).await?;
         let statement = "SELECT epoch::text FROM pgfanout.installation";
-        let row = control.query_one("reading the installation", statement, &[]).await?;
+        let found = control.query_one("reading the installation", statement, &[]).await;
+        let row = found.map_err(|error| match error.sqlstate() {
+            // The listener installs it at its start.
+            Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => {
+                Error::Disconnected("primary: pgfanout is not installed there yet".to_owned())
+            }
+            _ => error,
+        })?;
         let reader = Reader::connect(primary, &format!("pgfanout applier {replica} reader")).await?;
         Ok(Self { reader, control, epoch: row.get(0) })
     }

@@ -88,11 +88,11 @@ pub async fn catch_up_table(
         return Ok(Caught::Altered);
     }
     let batch = name(source, &delta, replica_name, from).await?;
-    replica.run("beginning a transaction", "ROLLBACK; BEGIN").await?;
+    replica.begin("beginning a transaction", "BEGIN").await?;
     let changes = write(replica, std::slice::from_ref(table), &delta).await?;
     let move_on = "UPDATE pgfanout.replicated_table SET snapshot = $2::text::pg_snapshot WHERE id = $1";
     replica.execute("saving a table's position", move_on, &[&table.id, &batch.to.to_string()]).await?;
-    replica.run("committing", "COMMIT").await?;
+    replica.commit().await?;
     delta.end().await?;
     Ok(Caught::To(batch, changes))
 }

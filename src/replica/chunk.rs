@@ -138,7 +138,7 @@ pub async fn copy_chunk(
     conflicts: bool,
 ) -> Result<Copied> {
     let shape = &table.shape;
-    replica.run("beginning a transaction", "ROLLBACK; BEGIN").await?;
+    replica.begin("beginning a transaction", "BEGIN").await?;
     let columns = shape.column_list("");
     if conflicts {
         let stage = format!(
@@ -164,7 +164,7 @@ pub async fn copy_chunk(
     let (row_count, byte_count) = (signed(rows), signed(bytes));
     let doing = "noting a copied piece";
     replica.execute(doing, note, &[&table.id, &chunk.number, &row_count, &byte_count]).await?;
-    replica.run("committing", "COMMIT").await?;
+    replica.commit().await?;
     Ok(Copied { rows, bytes })
 }
 

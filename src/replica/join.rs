@@ -131,7 +131,7 @@ async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: E
         epoch,
     ];
     replica.session.execute("registering a table", insert, &parameters).await?;
-    replica.session.run("committing", "COMMIT").await
+    replica.session.commit().await
 }
 
 /// A table that is there must be empty, unless its rows are to be replaced: they may be somebody's.
@@ -163,7 +163,7 @@ async fn compare(replica: &Replica, source: &Source, table: &Captured) -> Result
     let parameters: [&(dyn ToSql + Sync); 6] =
         [&table.id, &table.schema, &table.table, &table.columns, &table.key, &table.definition];
     replica.session.execute("noting a table's definition", update, &parameters).await?;
-    replica.session.run("committing", "COMMIT").await
+    replica.session.commit().await
 }
 
 /// Empties a table whose rows can't be caught up, and has it copied again from now on.
@@ -181,7 +181,7 @@ async fn begin_copy_anew(replica: &Replica, source: &Source, table: &Captured, w
             "UPDATE pgfanout.position SET snapshot = $1::text::pg_snapshot, number = NULL, token = NULL";
         replica.session.execute("moving the position", update, &[&start]).await?;
     }
-    replica.session.run("committing", "COMMIT").await
+    replica.session.commit().await
 }
 
 async fn definition(source: &Source, table: &Captured) -> Result<TableDefinition> {

@@ -92,8 +92,9 @@ impl Replica {
         if !locked {
             return Ok(None);
         }
-        let install = format!("BEGIN; {}; COMMIT", include_str!("../../sql/replica/install.sql"));
-        session.run("installing pgfanout's schema", &install).await?;
+        session.begin("installing pgfanout's schema", "BEGIN").await?;
+        session.run("installing pgfanout's schema", include_str!("../../sql/replica/install.sql")).await?;
+        session.commit().await?;
         let found = "SELECT version FROM pgfanout.replica_installation";
         let version: i32 = session.query_one("reading our schema's version", found, &[]).await?.get(0);
         if version > VERSION {
@@ -187,12 +188,12 @@ impl Replica {
         all.min_by_key(|snapshot| snapshot.xmin())
     }
 
-    /// Begins a transaction; what an earlier one left open, because it failed, ends here.
+    /// Begins a transaction.
     ///
     /// # Errors
     /// When the link breaks.
     pub async fn begin(&self) -> Result<()> {
-        self.session.run("beginning a transaction", "ROLLBACK; BEGIN").await
+        self.session.begin("beginning a transaction", "BEGIN").await
     }
 
     /// Writes that the batch brought the replica to its end, and commits.
@@ -201,7 +202,7 @@ impl Replica {
     /// When the position is not where we believed it, or the outcome is unknown: read it anew.
     pub async fn commit(&mut self, batch: &Batch) -> Result<()> {
         self.save_position(batch).await?;
-        self.session.run("committing", "COMMIT").await?;
+        self.session.commit().await?;
         self.position = Some(Position {
             epoch: batch.epoch.clone(),
             snapshot: batch.to.clone(),
