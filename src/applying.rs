@@ -26,6 +26,9 @@ const CHANGES_AT_ONCE: u64 = 20_000;
 /// it is taken for lost.
 const PATIENCE: u32 = 3;
 
+/// For how many reports in a row nothing may come before the beginning of a batch is given up.
+const MAX_QUIET: u32 = 30;
+
 /// An applier's session.
 pub struct Applying {
     replica: Replica,
@@ -39,6 +42,8 @@ pub struct Applying {
     open: Open,
     /// Reports since something came, though more was published.
     missed: u32,
+    /// Reports since anything came.
+    quiet: u32,
     applied: Cell<u64>,
     caught_up: Cell<u64>,
 }
@@ -76,6 +81,7 @@ impl Applying {
             registry: None,
             open,
             missed: 0,
+            quiet: 0,
             applied,
             caught_up,
         })
@@ -86,7 +92,7 @@ impl Applying {
     /// # Errors
     /// When a database fails: nothing that is not committed counts.
     pub async fn apply(&mut self, parts: &[Part]) -> Result<Vec<(usize, String)>> {
-        self.missed = 0;
+        (self.missed, self.quiet) = (0, 0);
         let mut rejected = Vec::new();
         for (at, part) in parts.iter().enumerate() {
             if let Some(reason) = self.apply_part(part).await? {
@@ -113,12 +119,10 @@ impl Applying {
             Open::Begun(batch, next) => *batch == part.batch && *next == part.number,
             Open::Nothing | Open::Whole(..) => part.number == 0,
         };
-        if let Open::Begun(batch, _) = &self.open
-            && (!follows || *batch != part.batch)
-        {
-            // The rest of that batch is not coming.
-            self.catch_up_fully(true).await?;
+        if matches!(&self.open, Open::Begun(batch, _) if !follows || *batch != part.batch) {
+            self.give_up_begun().await?;
         }
+        let follows = follows || part.number == 0;
         let position = self.position().map_or(position.1, |(_, snapshot)| snapshot);
         match due(&position, &part.batch) {
             Due::Skip => Ok(None),
@@ -134,6 +138,15 @@ impl Applying {
                 Ok(None)
             }
         }
+    }
+
+    /// The rest of the batch that is being written is not coming; it is cut again, or caught up.
+    async fn give_up_begun(&mut self) -> Result<()> {
+        if matches!(self.open, Open::Begun(..)) {
+            self.open = Open::Nothing;
+            self.replica.session.roll_back().await?;
+        }
+        Ok(())
     }
 
     async fn write_part(&mut self, part: &Part) -> Result<Option<String>> {
@@ -270,6 +283,14 @@ impl Applying {
                 "the table is copied to the replica, then follows"
             );
         }
+        for (table, reason) in joined.waiting {
+            tracing::error!(
+                event = "table_waits",
+                replica = name,
+                table,
+                "changes of the table do not arrive: {reason}"
+            );
+        }
         for table in joined.left {
             tracing::info!(
                 event = "table_left",
@@ -317,6 +338,11 @@ impl Applying {
     /// # Errors
     /// As [`Self::catch_up`]. That the primary is away is no error here: its listener says so.
     pub async fn report(&mut self) -> Result<()> {
+        self.quiet += 1;
+        if self.quiet >= MAX_QUIET {
+            // No transaction stays open on the replica because a publisher is gone.
+            self.give_up_begun().await?;
+        }
         let Some((_, position)) = self.position() else {
             // No table was captured yet when we last looked.
             self.registry = None;

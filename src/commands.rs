@@ -142,7 +142,7 @@ pub async fn install(config: Config) -> Result<(), Failure> {
     refuse_problems(&config).await?;
     let primary = connect(&config).await?;
     install::install(&primary).await?;
-    for table in wanted_tables(&primary, &config).await? {
+    for table in wanted_tables(&primary, &config).await?.0 {
         capture(&primary, table.relation, table.old_record, CAPTURE_LOCK_LIMIT).await?;
         println!("captured {}", table.name);
     }

@@ -2,7 +2,6 @@
 
 use std::{
     cell::Cell,
-    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
@@ -11,7 +10,7 @@ use futures_util::StreamExt as _;
 use tokio_postgres::AsyncMessage;
 
 use crate::{
-    config::Config,
+    config::{Config, Problem},
     cut,
     error::{Error, Result},
     pg_listener::{PgListener, Wake},
@@ -47,6 +46,9 @@ const CAPTURE_LOCK_LIMIT: Duration = Duration::from_millis(300);
 /// How often to try to capture a table whose writers did not end.
 const CAPTURE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often to look for tables that came or were mended.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(20);
+
 /// How often the changelog is trimmed.
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -73,6 +75,9 @@ pub struct Listening {
     /// Tables that are to be captured and whose writers did not end yet.
     uncaptured: Vec<Wanted>,
     capture_tried: Instant,
+    /// What was last said about tables that the configuration names and that can't be captured.
+    problems: Vec<Problem>,
+    resolved: Instant,
     trimmed: Instant,
     limits: cut::Limits,
     retention: (u32, u64),
@@ -96,8 +101,6 @@ impl Listening {
             return Err(Error::StandBy("primary: another pgfanout publishes".to_owned()));
         }
         let installation = install(&control).await?;
-        let uncaptured = wanted_tables(&control, config).await?;
-        release_unwanted(&control, &uncaptured).await?;
         forget_removed_replicas(&control, config).await?;
         let reader = Reader::connect(primary, "pgfanout publisher").await?;
         let from = resume_from(&control).await?;
@@ -112,14 +115,16 @@ impl Listening {
             from,
             gate: Gate::default(),
             unnoted: None,
-            uncaptured,
+            uncaptured: Vec::new(),
+            problems: Vec::new(),
+            resolved: Instant::now(),
             capture_tried: Instant::now(),
             trimmed: Instant::now(),
             limits: cut::Limits { changes, change_bytes },
             retention: (config.primary.changelog_retention_hours, config.primary.changelog_max_bytes),
             batches: Cell::new(0),
         };
-        session.capture().await?;
+        session.resolve(config, true).await?;
         session.control.run("listening", "LISTEN pgfanout_wake").await?;
         Ok(session)
     }
@@ -128,7 +133,10 @@ impl Listening {
     ///
     /// # Errors
     /// When the primary fails.
-    pub async fn step(&mut self, publisher: Option<&Addr<Publisher>>) -> Result<Next> {
+    pub async fn step(&mut self, config: &Config, publisher: Option<&Addr<Publisher>>) -> Result<Next> {
+        if self.resolved.elapsed() >= RESOLVE_INTERVAL {
+            self.resolve(config, false).await?;
+        }
         if !self.uncaptured.is_empty() && self.capture_tried.elapsed() >= CAPTURE_INTERVAL {
             self.capture().await?;
         }
@@ -194,6 +202,33 @@ impl Listening {
         self.unnoted = Some(number);
         self.batches.set(self.batches.get() + 1);
         Ok(Next { changed: true, after: Duration::ZERO })
+    }
+
+    /// Compares the tables that the configuration names with those that are captured. At the start `all` are
+    /// looked into: a trigger may have been disabled meanwhile.
+    async fn resolve(&mut self, config: &Config, all: bool) -> Result<()> {
+        self.resolved = Instant::now();
+        let (wanted, problems) = wanted_tables(&self.control, config).await?;
+        // The start refuses them; what the application creates later must not stop the rest.
+        for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+            tracing::error!(event = "table_refused", "{problem}");
+        }
+        self.problems = problems;
+        let statement = "SELECT id, relation FROM pgfanout.captured_table WHERE broken IS NULL";
+        let rows = self.control.query("reading the captured tables", statement, &[]).await?;
+        let captured: Vec<(i32, u32)> = rows.iter().map(|row| (row.get("id"), row.get("relation"))).collect();
+        for (id, _) in
+            captured.iter().filter(|(_, relation)| !wanted.iter().any(|table| table.relation == *relation))
+        {
+            match capture::release(&self.control, *id, CAPTURE_LOCK_LIMIT).await {
+                Err(error) if !capture::was_locked(&error) => return Err(error),
+                // A table that stays captured a while longer does no harm: the next time tries again.
+                _ => {}
+            }
+        }
+        let is_captured = |table: &Wanted| captured.iter().any(|(_, relation)| *relation == table.relation);
+        self.uncaptured = wanted.into_iter().filter(|table| all || !is_captured(table)).collect();
+        if self.uncaptured.is_empty() { Ok(()) } else { self.capture().await }
     }
 
     /// Captures what is to be captured, as far as its writers let us.
@@ -264,24 +299,6 @@ async fn listen(primary: &Database, listener: WeakAddr<PgListener>) -> Result<Se
     });
     session.run("setting up the session", crate::postgres::SETTINGS).await?;
     Ok(session)
-}
-
-/// Gives up tables that the configuration does not name any more.
-async fn release_unwanted(primary: &Session, wanted: &[Wanted]) -> Result<()> {
-    let wanted: BTreeSet<u32> = wanted.iter().map(|table| table.relation).collect();
-    let captured =
-        primary.query("reading the captured tables", "SELECT id, relation FROM pgfanout.captured_table", &[]);
-    for row in captured.await? {
-        if wanted.contains(&row.get("relation")) {
-            continue;
-        }
-        match capture::release(primary, row.get("id"), CAPTURE_LOCK_LIMIT).await {
-            Err(error) if !capture::was_locked(&error) => return Err(error),
-            // A table that stays captured a while longer does no harm: the next start tries again.
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// Holds nothing back any more for replicas that the configuration does not name.

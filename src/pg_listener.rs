@@ -104,14 +104,14 @@ impl Handler<Wake> for PgListener {
     type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, _: Wake, _: &mut Self::Context) -> Self::Result {
-        let session = self.life.take();
+        let (session, config) = (self.life.take(), Rc::clone(&self.config));
         let publisher = match &self.downstream {
             Downstream::Publisher(publisher) => Some(publisher.clone()),
             Downstream::Appliers(_) => None,
         };
         let working = async move {
             let mut session = session.map_err(|Failed| None)?;
-            let next = session.step(publisher.as_ref()).await.map_err(Some)?;
+            let next = session.step(&config, publisher.as_ref()).await.map_err(Some)?;
             Ok((session, next))
         };
         AtomicResponse::new(Box::pin(working.into_actor(self).map(|result, this, context| match result {

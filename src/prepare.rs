@@ -1,8 +1,8 @@
 //! Comparing the configuration with the databases before anything starts.
 
 use crate::{
-    config::{Config, OldRecord, Problem, Problems},
-    error::{Error, Result},
+    config::{Config, OldRecord, Problem},
+    error::Result,
     postgres::{ANSWER_LIMIT, Session, quote_identifier},
     primary::tables::{Resolved, resolve},
 };
@@ -18,24 +18,23 @@ pub struct Wanted {
     pub old_record: OldRecord,
 }
 
-/// The tables that the configuration names and that can be replicated.
+/// The tables that the configuration names and that can be replicated; and what is wrong with the rest.
 ///
 /// # Errors
-/// When the link breaks, or a pattern matches nothing or a table that can't be replicated.
-pub async fn wanted_tables(primary: &Session, config: &Config) -> Result<Vec<Wanted>> {
+/// When the link breaks.
+pub async fn wanted_tables(primary: &Session, config: &Config) -> Result<(Vec<Wanted>, Vec<Problem>)> {
     let resolved = resolve(primary, &config.primary.tables, &config.primary.exclude).await?;
-    if let Some(problems) = table_problems(config, &resolved) {
-        return Err(Error::Unfit(problems.to_string()));
-    }
-    let wanted = resolved.candidates.into_iter().map(|table| Wanted {
+    let problems = table_problems(config, &resolved);
+    let replicable = resolved.candidates.into_iter().filter(|table| table.refusal.is_none());
+    let wanted = replicable.map(|table| Wanted {
         relation: table.relation,
         name: format!("{}.{}", quote_identifier(&table.schema), quote_identifier(&table.table)),
         old_record: config.old_record(&table.schema, &table.table),
     });
-    Ok(wanted.collect())
+    Ok((wanted.collect(), problems))
 }
 
-fn table_problems(config: &Config, resolved: &Resolved) -> Option<Problems> {
+fn table_problems(config: &Config, resolved: &Resolved) -> Vec<Problem> {
     let key = |n: usize| format!("primary.tables[{n}]");
     let unmatched = resolved.unmatched.iter().map(|&n| {
         let pattern = config.primary.tables.get(n).map(ToString::to_string).unwrap_or_default();
@@ -52,8 +51,7 @@ fn table_problems(config: &Config, resolved: &Resolved) -> Option<Problems> {
         let reason = table.refusal.as_ref()?;
         Some(config.problem(&key(table.pattern), reason.clone()))
     });
-    let problems: Vec<Problem> = unmatched.chain(excluded).chain(refused).collect();
-    (!problems.is_empty()).then_some(Problems(problems))
+    unmatched.chain(excluded).chain(refused).collect()
 }
 
 /// What of the configuration does not fit the databases that can be reached; those that cannot are left
@@ -66,8 +64,7 @@ pub async fn problems(config: &Config) -> Result<Vec<Problem>> {
     let Ok(primary) = config.primary.database.connect("pgfanout check", ANSWER_LIMIT).await else {
         return Ok(problems);
     };
-    let resolved = resolve(&primary, &config.primary.tables, &config.primary.exclude).await?;
-    problems.extend(table_problems(config, &resolved).map(|problems| problems.0).unwrap_or_default());
+    problems.extend(wanted_tables(&primary, config).await?.1);
     let itself = identity(&primary).await?;
     let mut known = vec![("the primary".to_owned(), itself)];
     for (n, replica) in config.replicas.iter().enumerate() {

@@ -1,5 +1,5 @@
--- The tables that are captured, each with how large it is, and the last transaction that changed its
--- rows without a trigger's knowledge. Reads pgfanout.captured_table, catalogs.
+-- The tables that are captured, each with how large it is, the last transaction that changed its rows
+-- without a trigger's knowledge, and why it is not captured any more, if so. Reads pgfanout.captured_table, catalogs.
 SELECT
     t.id,
     t.relation,
@@ -9,6 +9,7 @@ SELECT
     t.key_columns,
     t.definition,
     t.rewritten::text AS rewritten,
+    t.broken,
     size.rows,
     size.bytes
 FROM
@@ -21,5 +22,4 @@ FROM
         FROM pg_class c
         WHERE c.oid = ANY (t.leaves || t.relation)
     ) size
-WHERE t.broken IS NULL
 ORDER BY t.schema_name, t.table_name

@@ -2,7 +2,7 @@
 -- Reads pgfanout.captured_table.
 SELECT
     coalesce(
-        string_agg(t.id || ':' || t.definition || coalesce(':' || t.broken, ''), ' ' ORDER BY t.id),
+        string_agg(concat_ws(':', t.id, t.definition, t.rewritten, t.broken), ' ' ORDER BY t.id),
         ''
     ) AS registry
 FROM pgfanout.captured_table t

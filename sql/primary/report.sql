@@ -1,8 +1,8 @@
 -- Notes where a replica stands, and answers with what it should know.
 -- Parameters: $1 text: its name; $2 pg_snapshot as text: the oldest snapshot it needs; $3 int8, $4 text:
 -- the name of the batch it applied last; $5 text: its state.
--- Returns the end of the last batch that was cut for all (or the replica's own snapshot, if there was
--- none).
+-- Returns the end of the last batch for all that is known to be published (or the replica's own snapshot,
+-- if there was none): a replica that does not reach it while nothing comes has missed something.
 -- Writes pgfanout.replica unless nothing changed within a minute: an idle system leaves the disk alone.
 WITH
     told AS (
@@ -32,7 +32,7 @@ SELECT
         (
             SELECT b.to_snapshot
             FROM pgfanout.batch b
-            WHERE b.replica IS NULL
+            WHERE b.replica IS NULL AND b.published
             ORDER BY b.number DESC
             LIMIT 1
         )::text,

@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS pgfanout.replicated_table (
 -- The pieces in which tables are copied, by key: after "after", up to "until", as texts of rows; NULL is
 -- the table's beginning or end. Noted when planned, so that a copy goes on where it was interrupted.
 CREATE TABLE IF NOT EXISTS pgfanout.copy_chunk (
-    table_id integer NOT NULL REFERENCES pgfanout.replicated_table ON DELETE CASCADE,
+    table_id integer NOT NULL REFERENCES pgfanout.replicated_table ON UPDATE CASCADE ON DELETE CASCADE,
     number integer NOT NULL,
     "after" text,
     "until" text,

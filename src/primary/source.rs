@@ -39,6 +39,8 @@ pub struct Captured {
     pub definition: i64,
     /// The last transaction that changed rows without a trigger's knowledge.
     pub rewritten: Option<u64>,
+    /// Why it can't be captured any more, with the remedy.
+    pub broken: Option<String>,
     /// About how many rows it has.
     pub rows: i64,
     /// How many bytes it takes.
@@ -107,6 +109,7 @@ impl Source {
             key: row.get("key_columns"),
             definition: row.get("definition"),
             rewritten: row.get::<_, Option<&str>>("rewritten").and_then(|xid| xid.parse().ok()),
+            broken: row.get("broken"),
             rows: row.get("rows"),
             bytes: row.get("bytes"),
         });

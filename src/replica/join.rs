@@ -14,6 +14,9 @@ use crate::{
     snapshot::Snapshot,
 };
 
+/// The definition of a table that has to be copied again; the primary's begin with 1.
+const RENUMBERED: i64 = 0;
+
 /// What joining found to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Joined {
@@ -21,6 +24,8 @@ pub struct Joined {
     pub copying: Vec<String>,
     /// Tables that are not captured any more: they stay, and are not touched again.
     pub left: Vec<String>,
+    /// Tables that can't be captured any more, and why: they wait as they are.
+    pub waiting: Vec<(String, String)>,
     /// Why all tables begin anew, if they do.
     pub anew: Option<String>,
 }
@@ -33,32 +38,61 @@ pub struct Joined {
 pub async fn join(replica: &mut Replica, source: &Source, existing: ExistingRows) -> Result<Joined> {
     let captured = source.captured().await?;
     let mut joined = Joined { anew: compare_histories(replica, source).await?, ..Joined::default() };
+    renumber(replica, &captured).await?;
     leave(replica, &captured, &mut joined).await?;
     for table in &captured {
-        let followed = replica.tables.iter().find(|followed| followed.id == table.id);
         let name = format!("{}.{}", quote_identifier(&table.schema), quote_identifier(&table.table));
-        match followed {
-            None => {
-                enter(replica, source, table, existing).await?;
-                joined.copying.push(name);
-            }
-            Some(followed) => {
-                let stands =
-                    followed.own.as_ref().or(replica.position.as_ref().map(|position| &position.snapshot));
-                let missed = |xid| stands.is_none_or(|snapshot| !snapshot.contains(xid));
-                let rewritten = table.rewritten.is_some_and(missed);
-                if followed.definition != table.definition {
-                    compare(replica, source, table).await?;
-                }
-                if rewritten || joined.anew.is_some() {
-                    begin_copy_anew(replica, source, table, joined.anew.is_some()).await?;
-                    joined.copying.push(name);
-                }
-            }
+        if let Some(reason) = &table.broken {
+            joined.waiting.push((name, reason.clone()));
+        } else if join_table(replica, source, table, existing, joined.anew.is_some()).await? {
+            joined.copying.push(name);
         }
     }
     replica.reload().await?;
     Ok(joined)
+}
+
+/// Enters a table, or compares it if it was altered. Says whether its copy begins.
+async fn join_table(
+    replica: &Replica,
+    source: &Source,
+    table: &Captured,
+    existing: ExistingRows,
+    anew: bool,
+) -> Result<bool> {
+    let Some(followed) = replica.tables.iter().find(|followed| followed.id == table.id) else {
+        enter(replica, source, table, existing).await?;
+        return Ok(true);
+    };
+    let stands = followed.own.as_ref().or(replica.position.as_ref().map(|position| &position.snapshot));
+    let missed = |xid| stands.is_none_or(|snapshot| !snapshot.contains(xid));
+    let renumbered = followed.definition == RENUMBERED;
+    if followed.definition != table.definition {
+        // That a table has to be copied again must not be forgotten before its copy begins.
+        compare(replica, source, table, if renumbered { RENUMBERED } else { table.definition }).await?;
+    }
+    let copied = anew || renumbered || table.rewritten.is_some_and(missed);
+    if copied {
+        begin_copy_anew(replica, source, table, anew).await?;
+    }
+    Ok(copied)
+}
+
+/// Gives tables that were captured anew, after a gap, their new numbers: they are copied again.
+async fn renumber(replica: &mut Replica, captured: &[Captured]) -> Result<()> {
+    let mut renumbered = false;
+    for followed in &replica.tables {
+        let same =
+            |table: &&Captured| table.schema == followed.shape.schema && table.table == followed.shape.table;
+        let Some(table) = captured.iter().find(same).filter(|table| table.id != followed.id) else {
+            continue;
+        };
+        let update = "UPDATE pgfanout.replicated_table SET id = $2, definition = $3 WHERE id = $1";
+        let doing = "renumbering a table";
+        replica.session.execute(doing, update, &[&followed.id, &table.id, &RENUMBERED]).await?;
+        renumbered = true;
+    }
+    if renumbered { replica.reload().await } else { Ok(()) }
 }
 
 /// Whether the replica stands in this primary's past, and within reach of its changelog. Says why not, if
@@ -154,14 +188,14 @@ async fn empty(replica: &Replica, table: &str, existing: ExistingRows) -> Result
     }
 }
 
-/// Compares a table that was altered on the primary, and notes its new definition if the replica's fits.
-async fn compare(replica: &Replica, source: &Source, table: &Captured) -> Result<()> {
+/// Compares a table that was altered on the primary, and notes its columns if the replica's fit.
+async fn compare(replica: &Replica, source: &Source, table: &Captured, noted: i64) -> Result<()> {
     let definition = definition(source, table).await?;
     replica.begin().await?;
     create_missing(&replica.session, &definition).await?;
     let update = include_str!("../../sql/replica/alter_table.sql");
     let parameters: [&(dyn ToSql + Sync); 6] =
-        [&table.id, &table.schema, &table.table, &table.columns, &table.key, &table.definition];
+        [&table.id, &table.schema, &table.table, &table.columns, &table.key, &noted];
     replica.session.execute("noting a table's definition", update, &parameters).await?;
     replica.session.commit().await
 }
@@ -173,7 +207,8 @@ async fn begin_copy_anew(replica: &Replica, source: &Source, table: &Captured, w
     replica.begin().await?;
     replica.session.run("emptying a table", &format!("TRUNCATE {name}")).await?;
     let restart = include_str!("../../sql/replica/copy_anew.sql");
-    let parameters: [&(dyn ToSql + Sync); 4] = [&table.id, &start, &table.rows, &table.bytes];
+    let parameters: [&(dyn ToSql + Sync); 5] =
+        [&table.id, &start, &table.rows, &table.bytes, &table.definition];
     replica.session.execute("starting a copy anew", restart, &parameters).await?;
     if whole {
         // No table stands at the position any more: it may move to where the first copy starts.
