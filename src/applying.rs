@@ -187,7 +187,7 @@ impl Applying {
                     event = "conflict",
                     replica = self.replica.name,
                     batch = part.batch.number,
-                    "rows of this batch meet rows that a later part removes; catching up from the primary"
+                    "a part of this batch meets what a later part removes; catching up from the primary"
                 );
                 self.catch_up_fully(true).await?;
             }

@@ -3,7 +3,7 @@
 -- Parameters: $1 oid of the table.
 -- Returns: one row per index that does not come from an index of a parent in the same tree: the quoted name
 --   of its table, its name, the statement that creates it, and, if it can identify rows of the whole table
---   (unique, immediate, over plain columns and all rows), its columns in the order of their names, else null.
+--   (unique, immediate or the primary key, over plain columns and all rows), its columns in the order of their names, else null.
 -- Reads only the catalogs; locks the partitions in ACCESS SHARE mode as pg_partition_tree does.
 --   Expects search_path = pg_catalog, pg_temp.
 SELECT
@@ -24,7 +24,7 @@ SELECT
             )
     END AS statement,
     CASE
-        WHEN i.indrelid = $1::oid AND i.indisunique AND i.indimmediate AND NOT i.indisexclusion
+        WHEN i.indrelid = $1::oid AND i.indisunique AND (i.indimmediate OR i.indisprimary) AND NOT i.indisexclusion
             AND i.indpred IS NULL AND i.indexprs IS NULL AND am.amname = 'btree'
         THEN ARRAY(
             SELECT a.attname::text

@@ -1,34 +1,25 @@
 -- The keys of a delta, each once. Runs in the transaction whose snapshot is the delta's end.
 -- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter.
--- Returns table, the key's values, how many more times the key came than went (so that whether the row
--- was there at the start follows from whether it is there at the end, in whatever order the log was
--- written), and the row as it was at the start, in JSON, where it was logged and is not large: it is for
--- listeners only.
+-- Returns table, the key as it was logged (the text of a row, where it has several columns), how many more
+-- times the key came than went (so that whether the row was there at the start follows from whether it is
+-- there at the end, in whatever order the log was written), and the row as it was at the start, in JSON,
+-- where it was logged and is not large: it is for listeners only.
 -- Reads: pgfanout.changelog as look.sql does.
 SELECT
-    k.table_id,
-    CASE WHEN cardinality(t.key_columns) = 1 THEN ARRAY[k.key] ELSE k.key::text[] END AS key,
-    k.net,
-    k.old
+    c.table_id,
+    c.key,
+    sum(CASE c.operation WHEN 'I' THEN 1 WHEN 'D' THEN -1 ELSE 0 END) AS net,
+    (array_agg(c.old ORDER BY c.logged_at) FILTER (WHERE octet_length(c.old) <= 16384))[1] AS old
 FROM
     (
-        SELECT
-            c.table_id,
-            c.key,
-            sum(CASE c.operation WHEN 'I' THEN 1 WHEN 'D' THEN -1 ELSE 0 END) AS net,
-            (array_agg(c.old ORDER BY c.logged_at) FILTER (WHERE octet_length(c.old) <= 16384))[1] AS old
-        FROM
-            (
-                SELECT table_id, key, operation, old, logged_at
-                FROM pgfanout.changelog
-                WHERE xid >= pg_snapshot_xmax($1::text::pg_snapshot)
-                UNION ALL
-                SELECT table_id, key, operation, old, logged_at
-                FROM pgfanout.changelog
-                WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))
-            ) c
-        WHERE c.key IS NOT NULL AND c.table_id = ANY ($2::int4[])
-        GROUP BY c.table_id, c.key
-    ) k
-    JOIN pgfanout.captured_table t ON t.id = k.table_id
-ORDER BY k.table_id, k.key
+        SELECT table_id, key, operation, old, logged_at
+        FROM pgfanout.changelog
+        WHERE xid >= pg_snapshot_xmax($1::text::pg_snapshot)
+        UNION ALL
+        SELECT table_id, key, operation, old, logged_at
+        FROM pgfanout.changelog
+        WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))
+    ) c
+WHERE c.key IS NOT NULL AND c.table_id = ANY ($2::int4[])
+GROUP BY c.table_id, c.key
+ORDER BY c.table_id, c.key

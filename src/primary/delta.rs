@@ -14,6 +14,7 @@ use crate::{
     change::Writer,
     error::{Error, Result},
     postgres::{Database, Session, WORK_LIMIT},
+    record,
     shape::{Key, Shape, key_arrays},
     snapshot::Snapshot,
 };
@@ -136,14 +137,15 @@ impl Reader {
         for &id in changed {
             known.extend(self.table(id).await?);
         }
-        let mut begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY".to_owned();
+        // What an earlier delta left open, because it failed, ends here.
+        let mut begin = "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY".to_owned();
         // Before the first query: TRUNCATE and rewrites are not MVCC-safe, without the lock a table
         // that is being emptied would look empty at a snapshot at which it is not.
         if !known.is_empty() {
             let names: Vec<_> = known.iter().map(|table| table.shape.quoted()).collect();
             begin += &format!("; LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
         }
-        self.primary.begin("beginning a delta", &begin).await?;
+        self.primary.run("beginning a delta", &begin).await?;
         let mut delta = Delta { primary: &self.primary, to: None, starts: Vec::new() };
         for since in starts {
             if !delta.add(since, &known).await? {
@@ -312,7 +314,7 @@ impl Delta<'_> {
     /// # Errors
     /// When the link breaks: what was read is right all the same.
     pub async fn end(self) -> Result<()> {
-        self.primary.commit().await
+        self.primary.run("ending a delta", "COMMIT").await
     }
 }
 
@@ -375,14 +377,20 @@ fn groups(start: &Start, rows: &[Row]) -> Result<Vec<Group>> {
 }
 
 fn changed_key(table: &Table, row: &Row) -> Result<ChangedKey> {
-    let values: Vec<Option<String>> = row.get("key");
-    if values.len() != table.shape.key.len() {
+    let (text, width) = (row.get::<_, String>("key"), table.shape.key.len());
+    let key: Key = match width {
+        1 => vec![Some(text.into())],
+        _ => {
+            let fields = record::fields(&text).unwrap_or_default();
+            fields.into_iter().map(|field| field.map(|field| field.into_owned().into())).collect()
+        }
+    };
+    if key.len() != width {
         return Err(Error::Unfit(format!(
             "primary: the key of {} changed while changes under the old one were waiting",
             table.shape.quoted()
         )));
     }
-    let key = values.into_iter().map(|value| value.map(Into::into)).collect();
     Ok(ChangedKey { key, net: row.get("net"), old: row.get("old") })
 }
 

@@ -244,14 +244,15 @@ impl<'a> Copy<'a> {
     }
 }
 
-/// Whether the failure is that rows of a batch met rows whose removal is still under way in a later part
-/// of the same batch: catching up removes all keys first.
+/// Whether the failure is that a part of a batch met what a later part of the same batch removes: rows with
+/// the same unique values, or a table that refers to one that is truncated. Catching up removes all of it
+/// first.
 #[must_use]
 pub fn is_conflict(error: &Error) -> bool {
     use tokio_postgres::error::SqlState;
-    error
-        .sqlstate()
-        .is_some_and(|state| [SqlState::UNIQUE_VIOLATION, SqlState::EXCLUSION_VIOLATION].contains(state))
+    let conflicts =
+        [SqlState::UNIQUE_VIOLATION, SqlState::EXCLUSION_VIOLATION, SqlState::FEATURE_NOT_SUPPORTED];
+    error.sqlstate().is_some_and(|state| conflicts.contains(state))
 }
 
 #[cfg(test)]

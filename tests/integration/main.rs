@@ -4,5 +4,6 @@
 mod capture;
 mod definition;
 mod following;
+mod refuted;
 mod status;
 mod support;
