@@ -3,6 +3,8 @@
 
 mod capture;
 mod definition;
+mod faults;
 mod following;
+mod load;
 mod status;
 mod support;
