@@ -3,7 +3,9 @@
 
 mod capture;
 mod definition;
+mod faults;
 mod following;
+mod load;
 mod refuted;
 mod status;
 mod support;
