@@ -237,9 +237,9 @@ impl Applying {
         }
     }
 
-    /// Catches up until nothing is left, to a moment not before now if `forced`: the position moves then,
-    /// even if nothing changed in the replica's tables.
-    async fn catch_up_fully(&mut self, mut forced: bool) -> Result<()> {
+    /// Catches up with all that is committed now; if `forced`, the position moves even where nothing changed
+    /// in the replica's tables. What comes later is told later: under load there is always more.
+    async fn catch_up_fully(&mut self, forced: bool) -> Result<()> {
         self.commit().await?;
         self.open = Open::Nothing;
         loop {
@@ -252,8 +252,8 @@ impl Applying {
                 Ok(Caught::Nothing) => return Ok(()),
                 Ok(Caught::Altered) => self.registry = None,
                 Ok(Caught::To(_, changes)) => {
-                    forced = false;
                     self.caught_up.set(self.caught_up.get() + changes);
+                    return Ok(());
                 }
                 // Queued behind a TRUNCATE or an ALTER TABLE; nothing of ours is broken.
                 Err(error)
