@@ -85,14 +85,15 @@ async fn count(cluster: &Cluster) -> String {
     rows.await.unwrap_or_else(|| "down".to_owned())
 }
 
-/// What pgfanout warned of since the mark: each event once, as it repeats itself while it tries again.
+/// What pgfanout warned of since the mark: once for each stage, as it repeats itself while it tries again.
 fn show_warnings(stage: &Stage, mark: usize) {
     let mut told = Vec::new();
     for line in stage.pgfanout.log_after(mark) {
-        let (level, event) = (line["level"].as_str(), line["event"].to_string());
-        if matches!(level, Some("WARN" | "ERROR")) && !told.contains(&event) && told.len() < 8 {
-            show::fact(&format!("{:.160}", line["message"].as_str().unwrap_or_default()));
-            told.push(event);
+        let text = |field| line[field].as_str().unwrap_or_default().to_owned();
+        let stage = (text("event"), text("stage"), text("replica"));
+        if matches!(line["level"].as_str(), Some("WARN" | "ERROR")) && !told.contains(&stage) {
+            show::fact(&format!("{} {}  {:.100}", stage.1, stage.2, text("message")));
+            told.push(stage);
         }
     }
 }

@@ -59,8 +59,8 @@ pub(crate) async fn show(stage: &mut Stage) {
 
 async fn create_tables(stage: &Stage) {
     show::text("pgbench makes its tables on the primary. The one without a key gets one: rows need a name.");
-    show::fact("pgbench --initialize --scale 2");
-    let mut pgbench = stage.on_primary("pgbench", &["--initialize", "--quiet", "--scale", "2"]);
+    show::fact("pgbench --initialize");
+    let mut pgbench = stage.on_primary("pgbench", &["--initialize", "--quiet"]);
     let made = pgbench.output().expect("pgbench is there");
     assert!(made.status.success(), "pgbench: {}", String::from_utf8_lossy(&made.stderr));
     let key = "ALTER TABLE pgbench_history ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY";
