@@ -133,6 +133,9 @@ impl Reader {
     /// # Errors
     /// When the link breaks, a lock is not to be had at once, or a table does not fit.
     pub async fn cut(&self, starts: Vec<Since>, changed: &[i32]) -> Result<Option<Delta<'_>>> {
+        // What an earlier delta left open, because it failed or is to be cut again: in it, everything would
+        // fail, or be as it was then.
+        self.primary.roll_back().await?;
         let mut known = Vec::new();
         for &id in changed {
             known.extend(self.table(id).await?);
