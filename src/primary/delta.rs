@@ -133,19 +133,21 @@ impl Reader {
     /// # Errors
     /// When the link breaks, a lock is not to be had at once, or a table does not fit.
     pub async fn cut(&self, starts: Vec<Since>, changed: &[i32]) -> Result<Option<Delta<'_>>> {
+        // What an earlier delta left open, because it failed or is to be cut again: in it, everything would
+        // fail, or be as it was then.
+        self.primary.roll_back().await?;
         let mut known = Vec::new();
         for &id in changed {
             known.extend(self.table(id).await?);
         }
-        // What an earlier delta left open, because it failed, ends here.
-        let mut begin = "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY".to_owned();
+        let mut begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY".to_owned();
         // Before the first query: TRUNCATE and rewrites are not MVCC-safe, without the lock a table
         // that is being emptied would look empty at a snapshot at which it is not.
         if !known.is_empty() {
             let names: Vec<_> = known.iter().map(|table| table.shape.quoted()).collect();
             begin += &format!("; LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
         }
-        self.primary.run("beginning a delta", &begin).await?;
+        self.primary.begin("beginning a delta", &begin).await?;
         let mut delta = Delta { primary: &self.primary, to: None, starts: Vec::new() };
         for since in starts {
             if !delta.add(since, &known).await? {
@@ -314,7 +316,7 @@ impl Delta<'_> {
     /// # Errors
     /// When the link breaks: what was read is right all the same.
     pub async fn end(self) -> Result<()> {
-        self.primary.run("ending a delta", "COMMIT").await
+        self.primary.commit().await
     }
 }
 

@@ -1,6 +1,7 @@
 //! Integration tests against real servers.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod bank;
 mod capture;
 mod definition;
 mod faults;
