@@ -5,6 +5,7 @@ mod capture;
 mod definition;
 mod faults;
 mod following;
+mod joining;
 mod load;
 mod refuted;
 mod status;
