@@ -10,3 +10,4 @@ mod load;
 mod refuted;
 mod status;
 mod support;
+mod waking;
