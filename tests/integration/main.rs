@@ -9,5 +9,6 @@ mod joining;
 mod load;
 mod refuted;
 mod status;
+mod supervision;
 mod support;
 mod waking;
