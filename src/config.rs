@@ -70,6 +70,8 @@ pub struct Primary {
     pub changelog_retention_hours: u32,
     /// How large the changelog may grow for replicas that are away, in bytes.
     pub changelog_max_bytes: u64,
+    /// How often to look for changes that no notification told of.
+    pub safety_poll: Duration,
 }
 
 /// What the messages of UPDATE and DELETE tell of the old row.

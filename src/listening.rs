@@ -28,11 +28,8 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// How often to look while a transaction may be at work that did not see the flag.
+/// How often to look while a transaction may be at work that did not see the flag, or where none notifies.
 const POLL: Duration = Duration::from_millis(20);
-
-/// How often to look in any case while asleep.
-const SAFETY_POLL: Duration = Duration::from_secs(1);
 
 /// How long to wait for a publisher that is not ready, or for a lock that was not to be had.
 const RETRY: Duration = Duration::from_millis(500);
@@ -70,6 +67,10 @@ pub struct Listening {
     /// The end of the last batch; without a broker, of the last look that found something.
     from: Snapshot,
     gate: Gate,
+    /// Whether transactions notify at all.
+    notify: bool,
+    /// How often to look in any case while asleep.
+    safety_poll: Duration,
     /// The last batch, if it is not noted yet that it was published.
     unnoted: Option<i64>,
     /// Tables that are to be captured and whose writers did not end yet.
@@ -114,6 +115,8 @@ impl Listening {
             epoch: installation.epoch,
             from,
             gate: Gate::default(),
+            notify: installation.notify,
+            safety_poll: config.primary.safety_poll,
             unnoted: None,
             uncaptured: Vec::new(),
             problems: Vec::new(),
@@ -125,6 +128,8 @@ impl Listening {
             batches: Cell::new(0),
         };
         session.resolve(config, true).await?;
+        // A process that was killed may have left it set.
+        session.gate.wake_up(&session.control).await?;
         session.control.run("listening", "LISTEN pgfanout_wake").await?;
         Ok(session)
     }
@@ -163,16 +168,20 @@ impl Listening {
 
     /// Nothing changed: sets the flag, then waits as long as somebody may not have seen it.
     async fn rest(&mut self, now: &Snapshot) -> Result<Next> {
-        let after = if !self.gate.is_asleep() {
-            if let Some(number) = self.unnoted.take() {
-                mark_published(&self.control, number).await?;
-            }
+        if let Some(number) = self.unnoted.take() {
+            mark_published(&self.control, number).await?;
+        }
+        let after = if !self.notify {
+            POLL
+        } else if !self.gate.is_asleep() {
             self.gate.fall_asleep(&self.control).await?;
             Duration::ZERO
-        } else if self.gate.may_wait(now) {
-            SAFETY_POLL
-        } else {
+        } else if !self.gate.may_wait(now) {
             POLL
+        } else if self.uncaptured.is_empty() {
+            self.safety_poll
+        } else {
+            self.safety_poll.min(CAPTURE_INTERVAL)
         };
         Ok(Next { changed: false, after })
     }

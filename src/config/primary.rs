@@ -1,5 +1,7 @@
 //! `[primary]` and `[[table]]`.
 
+use std::time::Duration;
+
 use super::{
     OldRecord, Primary, TableOptions, postgres_url,
     section::{Section, Text},
@@ -19,6 +21,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Primary> {
     let old_record = section.choice("old_record", &OLD_RECORD).unwrap_or(OldRecord::Full);
     let hours = section.integer("changelog_retention_hours", 168, 1..=MAX_HOURS);
     let changelog_max_bytes = section.integer("changelog_max_bytes", 10 << 30, 1 << 20..=1 << 60);
+    let safety_poll = section.integer("safety_poll_seconds", 1, 1..=3600);
     section.finish();
     let tables = match tables {
         Some(tables) => patterns(section, &tables),
@@ -32,6 +35,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Primary> {
         old_record,
         changelog_retention_hours: u32::try_from(hours).ok()?,
         changelog_max_bytes,
+        safety_poll: Duration::from_secs(safety_poll),
     })
 }
 

@@ -1,0 +1,260 @@
+//! Replicas and tables join while all others work.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use pgfanout_testbed::{
+    eventually,
+    process::Pgfanout,
+    world::{Database, World},
+};
+
+use crate::{
+    load::{self, Load, until_arrived},
+    support::{Mode, PATIENCE, begin, program, until_same, world},
+};
+
+/// A table that takes hundreds of chunks of the smallest size.
+const BIG: &str = "CREATE TABLE big (id int PRIMARY KEY, text text);
+    INSERT INTO big SELECT n, repeat('x', 100) FROM generate_series(1, 20000) n";
+const SMALL_CHUNKS: &str = "[copy]\nchunk_bytes = 65536\nworkers = 1";
+
+/// An old transaction: it has written, and does nothing for the whole time.
+async fn old_transaction(world: &World) -> tokio_postgres::Client {
+    let client = world.primary().client().await;
+    client.batch_execute("BEGIN; INSERT INTO other VALUES (1)").await.unwrap();
+    client
+}
+
+/// Ends the old transaction, and everything is the same.
+async fn ends_well(world: &World, load: Load, old: &tokio_postgres::Client) {
+    until_arrived(world.primary(), world.replicas()).await;
+    old.batch_execute("COMMIT").await.unwrap();
+    load.stop().await;
+    until_same(world, &["account", "entry", "note", "other"]).await;
+}
+
+async fn a_replica_joins(mode: Mode, tell: impl AsyncFn(Pgfanout, PathBuf) -> Pgfanout) {
+    let world = world(mode, 2).build().await;
+    world.primary().execute(load::SCHEMA).await;
+    world.primary().execute("CREATE TABLE other (id int PRIMARY KEY)").await;
+    let load = Load::start(world.primary(), 3);
+    let pgfanout = program().run(&world.config().replicas(1).write());
+    until_arrived(world.primary(), &world.replicas()[..1]).await;
+    let old = old_transaction(&world).await;
+    load.more(20).await;
+    let _pgfanout = tell(pgfanout, world.config().write()).await;
+    ends_well(&world, load, &old).await;
+}
+
+async fn by_reload(mut pgfanout: Pgfanout, _: PathBuf) -> Pgfanout {
+    let mark = pgfanout.mark();
+    pgfanout.reload();
+    pgfanout.wait_for_event_after(mark, "reloaded", PATIENCE).await;
+    pgfanout
+}
+
+async fn by_restart(mut pgfanout: Pgfanout, config: PathBuf) -> Pgfanout {
+    let (status, _) = pgfanout.terminate().await;
+    assert!(status.success(), "{status}");
+    program().run(&config)
+}
+
+#[tokio::test]
+async fn a_replica_joins_by_reload_with_a_broker() {
+    a_replica_joins(Mode::Broker, by_reload).await;
+}
+
+#[tokio::test]
+async fn a_replica_joins_by_restart_with_a_broker() {
+    a_replica_joins(Mode::Broker, by_restart).await;
+}
+
+#[tokio::test]
+async fn a_replica_joins_by_reload_without_a_broker() {
+    a_replica_joins(Mode::Postgres, by_reload).await;
+}
+
+async fn tables_join(mode: Mode) {
+    let world = world(mode, 2).build().await;
+    world.primary().execute(load::SCHEMA).await;
+    world.primary().execute("CREATE TABLE other (id int PRIMARY KEY)").await;
+    let load = Load::start(world.primary(), 3);
+    let tables = |tables: &str| world.config().primary(&format!("tables = [{tables}]")).write();
+    let mut pgfanout = program().run(&tables("'note', 'other'"));
+    until_arrived(world.primary(), world.replicas()).await;
+    let old = old_transaction(&world).await;
+    let config = tables("'note', 'other', 'account', 'entry'");
+    pgfanout = by_reload(pgfanout, config).await;
+    ends_well(&world, load, &old).await;
+    drop(pgfanout);
+}
+
+#[tokio::test]
+async fn tables_join_with_a_broker() {
+    tables_join(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn tables_join_without_a_broker() {
+    tables_join(Mode::Postgres).await;
+}
+
+/// Keeps the copy of `big` from getting further than its middle.
+async fn hold_the_copy(replica: &Database) -> tokio_postgres::Client {
+    let client = replica.client().await;
+    client.batch_execute("BEGIN; INSERT INTO big VALUES (10000, 'in the way')").await.unwrap();
+    client
+}
+
+async fn until_held(replica: &Database) {
+    let client = replica.client().await;
+    let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'pgfanout copy%' AND wait_event_type = 'Lock')";
+    eventually(PATIENCE, "the copy reaches the middle", async || {
+        client.query_one(waiting, &[]).await.map(|row| row.get::<_, bool>(0)).unwrap_or(false)
+    })
+    .await;
+}
+
+/// Which transaction wrote each row.
+async fn writers(replica: &Database) -> BTreeMap<i32, String> {
+    let client = replica.client().await;
+    let rows = client.query("SELECT id, xmin::text FROM big", &[]).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+/// What was copied before stays as it is, and the rest follows.
+async fn goes_on(world: &World, pgfanout: &mut Pgfanout, mark: usize, before: &BTreeMap<i32, String>) {
+    assert!(before.len() > 5000 && before.len() < 15000, "not in the middle: {}", before.len());
+    let resumed = |fields: &serde_json::Value| {
+        fields["event"] == "copy_started" && fields["rows_before"].as_u64() == Some(before.len() as u64)
+    };
+    pgfanout.wait_for(mark, "that it goes on with the rows it has", PATIENCE, resumed).await;
+    until_same(world, &["big"]).await;
+    let after = writers(world.replica(1)).await;
+    for (id, writer) in before {
+        assert_eq!(after.get(id), Some(writer), "row {id} was copied again");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_goes_on_in_the_middle_of_a_table_after_a_kill_of_pgfanout() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute(BIG).await;
+    world.replica(1).execute("CREATE TABLE big (id int PRIMARY KEY, text text)").await;
+    let config = world.config().more(SMALL_CHUNKS).write();
+    let obstacle = hold_the_copy(world.replica(1)).await;
+    let mut pgfanout = program().run(&config);
+    until_held(world.replica(1)).await;
+    pgfanout.kill9().await;
+    let before = writers(world.replica(1)).await;
+    obstacle.batch_execute("ROLLBACK").await.unwrap();
+    let mut pgfanout = program().run(&config);
+    goes_on(&world, &mut pgfanout, 0, &before).await;
+}
+
+#[tokio::test]
+async fn a_copy_goes_on_in_the_middle_of_a_table_after_a_kill_of_the_replica() {
+    let world = world(Mode::Postgres, 1).own_replicas().build().await;
+    world.primary().execute(BIG).await;
+    world.replica(1).execute("CREATE TABLE big (id int PRIMARY KEY, text text)").await;
+    let _obstacle = hold_the_copy(world.replica(1)).await;
+    let mut pgfanout = program().run(&world.config().more(SMALL_CHUNKS).write());
+    until_held(world.replica(1)).await;
+    let before = writers(world.replica(1)).await;
+    let mark = pgfanout.mark();
+    world.replica(1).cluster().kill9().await;
+    world.replica(1).cluster().start_again().await;
+    goes_on(&world, &mut pgfanout, mark, &before).await;
+}
+
+/// How many chunks were copied while one transaction of ours was open on the primary, at most.
+#[tokio::test]
+async fn a_copy_holds_no_transaction_open_on_the_primary() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute(load::SCHEMA).await;
+    world.primary().execute(BIG).await;
+    let load = Load::start(world.primary(), 2);
+    let _pgfanout = program().run(&world.config().more(SMALL_CHUNKS).write());
+    let (here, there) = (world.primary().client().await, world.replica(1).client().await);
+    let open = "SELECT pid, xact_start::text FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'pgfanout%' AND xact_start IS NOT NULL";
+    let copied = "SELECT coalesce(max(number), 0) FROM pgfanout.copy_chunk WHERE row_count IS NOT NULL";
+    let (mut first_seen, mut longest, mut chunks) = (BTreeMap::<(i32, String), i32>::new(), 0, 0);
+    eventually(PATIENCE, "the copy ends", async || {
+        if let Ok(row) = there.query_one(copied, &[]).await {
+            chunks = chunks.max(row.get::<_, i32>(0));
+        }
+        for row in here.query(open, &[]).await.unwrap() {
+            let since = *first_seen.entry((row.get(0), row.get(1))).or_insert(chunks);
+            longest = longest.max(chunks - since);
+        }
+        let followed = "SELECT EXISTS (SELECT FROM pgfanout.replicated_table
+            WHERE table_name = 'big' AND snapshot IS NULL)";
+        there.query_one(followed, &[]).await.is_ok_and(|row| row.get(0))
+    })
+    .await;
+    assert!(chunks > 150, "the copy was seen at work: {chunks}");
+    assert!(longest < chunks / 3, "a transaction was open while {longest} chunks of {chunks} were copied");
+    load.stop().await;
+    until_same(&world, &["big", "account", "entry", "note"]).await;
+}
+
+#[tokio::test]
+async fn a_table_that_is_there_is_used_if_it_is_equal_and_empty() {
+    let world = world(Mode::Postgres, 1).build().await;
+    world.primary().execute(BIG).await;
+    world.replica(1).execute("CREATE TABLE big (id int PRIMARY KEY, own int DEFAULT 7, text text)").await;
+    let _pgfanout = begin(&world);
+    let replica = world.replica(1).client().await;
+    let own = "SELECT count(*) FROM big WHERE own = 7";
+    eventually(PATIENCE, "the table fills, and keeps its own column", async || {
+        replica.query_one(own, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) == 20000)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rows_that_are_there_are_replaced_only_if_that_is_asked_for() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute(BIG).await;
+    let rows = "CREATE TABLE big (id int PRIMARY KEY, text text); INSERT INTO big VALUES (-1, 'somebody''s')";
+    world.replica(1).execute(rows).await;
+    let mut pgfanout = begin(&world);
+    let halted = pgfanout.wait_for_event("halted", PATIENCE).await;
+    let message = halted["message"].as_str().unwrap();
+    assert!(
+        message.contains("table public.big") && message.contains("existing_rows = \"replace\""),
+        "{message}"
+    );
+    let untouched = world.replica(1).client().await.query_one("SELECT id FROM big", &[]).await.unwrap();
+    assert_eq!(untouched.get::<_, i32>(0), -1);
+    let mut config = world.config();
+    config.replicas[0].more = "existing_rows = \"replace\"".to_owned();
+    let _pgfanout = by_reload(pgfanout, config.write()).await;
+    until_same(&world, &["big"]).await;
+}
+
+#[tokio::test]
+async fn a_column_of_another_type_halts_until_it_is_altered() {
+    let world = world(Mode::Broker, 2).build().await;
+    world.primary().execute(load::SCHEMA).await;
+    world
+        .replica(1)
+        .execute("CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL DEFAULT 0)")
+        .await;
+    let load = Load::start(world.primary(), 1);
+    let mut pgfanout = begin(&world);
+    let halted = pgfanout.wait_for_event("halted", PATIENCE).await;
+    let message = halted["message"].as_str().unwrap();
+    assert!(
+        message.contains("account") && message.contains("balance") && message.contains("ALTER"),
+        "{message}"
+    );
+    // The other replica does not care.
+    until_arrived(world.primary(), &world.replicas()[1..]).await;
+    world.replica(1).execute("ALTER TABLE account ALTER balance TYPE bigint").await;
+    until_arrived(world.primary(), world.replicas()).await;
+    load.stop().await;
+    until_same(&world, load::TABLES).await;
+}

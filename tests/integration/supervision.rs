@@ -1,0 +1,152 @@
+//! What ends, ends in order; what dies is replaced; what breaks is mended.
+
+use lapin::options::QueueDeleteOptions;
+use pgfanout_testbed::{
+    eventually,
+    process::Pgfanout,
+    world::{Database, World},
+};
+
+use crate::{
+    load::{self, Load, until_arrived},
+    support::{Mode, PATIENCE, begin, until_same, world},
+};
+
+/// A world that follows, under load.
+async fn at_work(mode: Mode) -> (World, Load, Pgfanout) {
+    let world = world(mode, 2).build().await;
+    world.primary().execute(load::SCHEMA).await;
+    let load = Load::start(world.primary(), 3);
+    let pgfanout = begin(&world);
+    until_arrived(world.primary(), world.replicas()).await;
+    (world, load, pgfanout)
+}
+
+async fn ends_well(world: &World, load: Load) {
+    until_arrived(world.primary(), world.replicas()).await;
+    load.stop().await;
+    until_same(world, load::TABLES).await;
+}
+
+async fn a_termination_under_load_drains(mode: Mode) {
+    let (world, load, mut pgfanout) = at_work(mode).await;
+    load.more(50).await;
+    let mark = pgfanout.mark();
+    let (status, _) = pgfanout.terminate().await;
+    assert_eq!(status.code(), Some(0));
+    let events: Vec<_> = pgfanout.log_after(mark).iter().map(|line| line["event"].clone()).collect();
+    assert!(events.contains(&"stopped".into()), "{events:?}");
+    assert!(!events.contains(&"drain_timeout".into()), "it took longer than the grace period: {events:?}");
+    let asleep = "SELECT last_value FROM pgfanout.asleep";
+    let asleep = world.primary().client().await.query_one(asleep, &[]).await.unwrap();
+    assert_eq!(asleep.get::<_, i64>(0), 0, "nobody notifies for nothing");
+    let _pgfanout = begin(&world);
+    ends_well(&world, load).await;
+}
+
+#[tokio::test]
+async fn a_termination_under_load_drains_with_a_broker() {
+    a_termination_under_load_drains(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn a_termination_under_load_drains_without_a_broker() {
+    a_termination_under_load_drains(Mode::Postgres).await;
+}
+
+async fn a_second_process_takes_over(mode: Mode) {
+    let (world, load, mut first) = at_work(mode).await;
+    let mut second = begin(&world);
+    for stage in ["pg_listener", "applier"] {
+        let stands_by =
+            |fields: &serde_json::Value| fields["event"] == "standing_by" && fields["stage"] == stage;
+        second.wait_for(0, &format!("that its {stage} stands by"), PATIENCE, stands_by).await;
+    }
+    // It is not in the way.
+    load.more(50).await;
+    until_arrived(world.primary(), world.replicas()).await;
+    first.kill9().await;
+    until_arrived(world.primary(), world.replicas()).await;
+    ends_well(&world, load).await;
+}
+
+#[tokio::test]
+async fn a_second_process_takes_over_with_a_broker() {
+    a_second_process_takes_over(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn a_second_process_takes_over_without_a_broker() {
+    a_second_process_takes_over(Mode::Postgres).await;
+}
+
+/// Ends all sessions of pgfanout; returns how many there were.
+async fn end_sessions(database: &Database) -> i64 {
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'pgfanout%'";
+    database.client().await.query_one(end, &[]).await.unwrap().get(0)
+}
+
+async fn ended_sessions_are_replaced(mode: Mode) {
+    let (world, load, _pgfanout) = at_work(mode).await;
+    for _ in 0..3 {
+        for database in world.replicas().iter().chain([world.primary()]) {
+            assert!(end_sessions(database).await > 0, "{database}");
+            load.more(5).await;
+        }
+        until_arrived(world.primary(), world.replicas()).await;
+    }
+    ends_well(&world, load).await;
+}
+
+#[tokio::test]
+async fn ended_sessions_are_replaced_with_a_broker() {
+    ended_sessions_are_replaced(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn ended_sessions_are_replaced_without_a_broker() {
+    ended_sessions_are_replaced(Mode::Postgres).await;
+}
+
+#[tokio::test]
+async fn a_deleted_queue_comes_back() {
+    let (world, load, _pgfanout) = at_work(Mode::Broker).await;
+    let connection = world.broker().connect().await;
+    let channel = connection.create_channel().await.unwrap();
+    for queue in [world.queue(1), world.queue(2), world.queue(1)] {
+        load.more(20).await;
+        channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
+        until_arrived(world.primary(), world.replicas()).await;
+    }
+    ends_well(&world, load).await;
+}
+
+/// Nobody listens, and the way to the broker is gone for a while.
+#[tokio::test]
+async fn the_primary_goes_on_while_the_broker_cannot_be_reached() {
+    let world = world(Mode::Broker, 2).build().await;
+    world.primary().execute(load::SCHEMA).await;
+    let proxy = pgfanout_testbed::proxy::Proxy::start(world.broker().port());
+    let mut config = world.config();
+    let broker = config.broker.as_mut().unwrap();
+    broker.urls = vec![proxy.detour(&broker.urls[0], world.broker().port())];
+    let load = Load::start(world.primary(), 3);
+    let mut pgfanout = crate::support::program().run(&config.write());
+    until_arrived(world.primary(), world.replicas()).await;
+    let mark = pgfanout.mark();
+    proxy.cut();
+    let failed = |fields: &serde_json::Value| fields["event"] == "failed" && fields["stage"] == "publisher";
+    pgfanout.wait_for(mark, "that the publisher failed", PATIENCE, failed).await;
+    load.more(200).await;
+    proxy.resume();
+    ends_well(&world, load).await;
+    eventually(PATIENCE, "the queues are empty", async || {
+        let connection = world.broker().connect().await;
+        let channel = connection.create_channel().await.unwrap();
+        let passive = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
+        let queue = channel.queue_declare(world.queue(1).into(), passive, Default::default()).await.unwrap();
+        queue.message_count() == 0
+    })
+    .await;
+}
