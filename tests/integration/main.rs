@@ -6,6 +6,7 @@ mod definition;
 mod faults;
 mod following;
 mod load;
+mod messages;
 mod refuted;
 mod status;
 mod support;
