@@ -200,18 +200,15 @@ async fn handle(
             }
         }
     }
-    let mut applied = tags.last().copied();
     if !parts.is_empty() {
-        for (at, reason) in apply(applier, Arc::new(parts)).await? {
-            let Some(&tag) = tags.get(at) else { continue };
-            session.reject(tag).await?;
+        let rejected = apply(applier, Arc::new(parts)).await?;
+        for (at, reason) in rejected.into_iter().rev() {
+            // Rejected is settled: an acknowledgement of the same tag would close the channel.
+            session.reject(tags.remove(at)).await?;
             reasons.push(reason);
-            if applied == Some(tag) {
-                applied = at.checked_sub(1).and_then(|before| tags.get(before)).copied();
-            }
         }
     }
-    if let Some(tag) = applied {
+    if let Some(&tag) = tags.last() {
         session.acknowledge(tag).await?;
     }
     Ok(reasons)

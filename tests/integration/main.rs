@@ -8,6 +8,7 @@ mod faults;
 mod following;
 mod joining;
 mod load;
+mod messages;
 mod refuted;
 mod status;
 mod supervision;
