@@ -4,6 +4,7 @@
 mod bank;
 mod capture;
 mod definition;
+mod exact;
 mod faults;
 mod following;
 mod joining;
@@ -14,3 +15,4 @@ mod status;
 mod supervision;
 mod support;
 mod waking;
+mod writing;
