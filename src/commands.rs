@@ -123,7 +123,7 @@ async fn refuse_problems(config: &Config) -> Result<(), Failure> {
 /// When something does not fit, or a database cannot be reached.
 pub async fn check(config: Config) -> Result<(), Failure> {
     refuse_problems(&config).await?;
-    connect(&config).await?;
+    install::check(&connect(&config).await?).await?;
     for replica in &config.replicas {
         crate::replica::state::connect(&replica.database, "pgfanout check").await?;
     }
@@ -160,8 +160,10 @@ pub async fn uninstall(config: Config) -> Result<(), Failure> {
     for replica in &config.replicas {
         let removing = async {
             let session = replica.database.connect("pgfanout uninstall", ANSWER_LIMIT).await?;
+            let present = "SELECT to_regnamespace('pgfanout') IS NOT NULL";
+            let present = session.query_one("looking for pgfanout's schema", present, &[]).await?.get(0);
             session.run("removing pgfanout's schema", include_str!("../sql/replica/uninstall.sql")).await?;
-            Ok(true)
+            Ok(present)
         };
         report_removal(&replica.database.name, removing.await, &mut left);
     }

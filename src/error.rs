@@ -104,9 +104,11 @@ impl Error {
 
 /// A database's answer without the parts that may hold row values.
 fn describe(answer: &tokio_postgres::error::DbError) -> String {
-    // Data exceptions (class 22) and checks quote the offending value in the message itself.
+    // Data exceptions (class 22) quote the offending value in the message itself, and what a function
+    // raises (class P0) may hold anything.
     let message = match answer.code().code().get(..2) {
         Some("22") => "a value was not accepted",
+        Some("P0") => "a function raised an exception, whose text is in the server's log",
         _ => answer.message(),
     };
     let mut text = format!("{message} (SQLSTATE {}", answer.code().code());

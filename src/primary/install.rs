@@ -87,6 +87,14 @@ pub async fn uninstall(primary: &Session) -> Result<bool> {
     .await
 }
 
+/// Whether [`install`] could be done; changes nothing.
+///
+/// # Errors
+/// As [`install`].
+pub async fn check(primary: &Session) -> Result<()> {
+    check_server(&server(primary).await?)
+}
+
 async fn server(primary: &Session) -> Result<Row> {
     primary.query_one("looking at the server", include_str!("../../sql/primary/server.sql"), &[]).await
 }

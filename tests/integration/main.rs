@@ -3,6 +3,7 @@
 
 mod bank;
 mod capture;
+mod command_line;
 mod definition;
 mod exact;
 mod faults;

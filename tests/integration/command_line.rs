@@ -1,0 +1,224 @@
+//! The program as scripts and operators meet it: arguments, exit codes, what it says and what it never says.
+
+mod installing;
+mod secrets;
+
+use std::process::{Command, Stdio};
+
+use pgfanout_testbed::{
+    process::Finished,
+    proxy::Proxy,
+    world::{Database, World},
+};
+
+use crate::support::{Mode, PATIENCE, begin, program, world};
+
+const EVERY_COMMAND: [&str; 5] = ["run", "check", "install", "uninstall", "status"];
+
+/// Runs the program with these arguments, and nothing else.
+fn called_with(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pgfanout"));
+    let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// The line, counted from 1, of the text that stands in the file only once.
+fn line_of(text: &str, wanted: &str) -> usize {
+    let lines: Vec<_> = (1..).zip(text.lines()).filter(|(_, line)| line.contains(wanted)).collect();
+    assert_eq!(lines.len(), 1, "{wanted} in {text}");
+    lines[0].0
+}
+
+/// A whole schema as SQL.
+fn dump(database: &Database) -> String {
+    let dumped = Command::new(database.cluster().program("pg_dump"))
+        .args(["--schema-only", "--dbname", &database.url()])
+        .output()
+        .unwrap();
+    assert!(dumped.status.success(), "{}", String::from_utf8_lossy(&dumped.stderr));
+    // Newer ones begin and end with a random word.
+    let text = String::from_utf8(dumped.stdout).unwrap();
+    text.lines().filter(|line| !line.starts_with('\\')).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn help_and_version_are_there_and_wrong_arguments_are_told() {
+    let (code, out, err) = called_with(&["--version"]);
+    assert_eq!(
+        (code, out.as_str(), err.as_str()),
+        (Some(0), concat!("pgfanout ", env!("CARGO_PKG_VERSION"), "\n"), "")
+    );
+    let (code, help, err) = called_with(&["--help"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(help.contains("Exit codes:"), "{help}");
+    for command in EVERY_COMMAND {
+        assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
+        let (code, out, _) = called_with(&[command, "--help"]);
+        assert_eq!(code, Some(0));
+        assert!(out.contains("--config <FILE>") && out.contains("Exit codes:"), "{out}");
+        let (code, out, err) = called_with(&[command]);
+        assert_eq!((code, out.as_str()), (Some(2), ""));
+        assert!(err.contains("--config <FILE>"), "{err}");
+        let (code, out, err) = called_with(&[command, "--config", "/no/such/file.toml"]);
+        assert_eq!((code, out.as_str()), (Some(2), ""));
+        assert!(err.starts_with("/no/such/file.toml: cannot be read: No such file"), "{err}");
+        let (code, ..) = called_with(&[command, "--config", "/no/such/file.toml", "--fast"]);
+        assert_eq!(code, Some(2));
+    }
+    for wrong in [&[][..], &["fly"], &["--config", "x"]] {
+        let (code, out, err) = called_with(wrong);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{wrong:?}");
+        assert!(err.contains("Usage:"), "{err}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_in_the_file_is_told_by_file_line_and_key() {
+    let world = world(Mode::Broker, 1).build().await;
+    let cases = [
+        ("exclued = []", "primary.exclued", "exclude"),
+        ("tables = \"public.*\"", "primary.tables", "expected"),
+        ("tables = []", "primary.tables", "all tables"),
+        ("tables = [\"a.b.c\"]", "primary.tables[0]", "more than two parts"),
+        ("old_record = \"half\"", "primary.old_record", "full"),
+        ("changelog_max_bytes = 1.5", "primary.changelog_max_bytes", "expected"),
+    ];
+    for (line, key, said) in cases {
+        let config = world.config().primary(line);
+        let (file, number) = (config.write(), line_of(&config.text(), line));
+        for command in EVERY_COMMAND {
+            let Finished { code, stdout, stderr } = program().once(command, &file, &[]).await;
+            assert_eq!((code, stdout.as_str()), (Some(2), ""), "{command}: {stderr}");
+            let place = format!("{}:{number}:", file.display());
+            assert!(stderr.starts_with(&place) && stderr.contains(&format!(" {key}: ")), "{stderr}");
+            assert!(stderr.contains(said) && stderr.lines().count() == 1, "{stderr}");
+        }
+    }
+}
+
+/// Refused by `check` and `install` with exit code 2 and these words, and by `run` in its log.
+async fn is_refused(file: &std::path::Path, expected: &[String]) {
+    for command in ["check", "install"] {
+        let Finished { code, stdout, stderr } = program().once(command, file, &[]).await;
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{command}: {stderr}");
+        let lines: Vec<&str> = stderr.lines().collect();
+        assert_eq!(lines.len(), expected.len(), "{stderr}");
+        for (line, expected) in lines.iter().zip(expected) {
+            assert!(line.starts_with(expected), "{line} is not {expected}…");
+        }
+    }
+    let mut pgfanout = program().run(file);
+    let status = pgfanout.wait_for_end(PATIENCE).await;
+    assert_eq!(status.code(), Some(2));
+    let told = pgfanout.events("ended");
+    assert_eq!(told.len(), expected.len(), "{told:?}");
+    for (line, expected) in told.iter().zip(expected) {
+        assert!(line["message"].as_str().unwrap().contains(expected), "{line} is not {expected}…");
+    }
+}
+
+#[tokio::test]
+async fn what_only_the_databases_can_tell_is_told_by_file_line_and_key_too() {
+    let world = world(Mode::Broker, 2).build().await;
+    let tables = "CREATE SCHEMA s; CREATE TABLE good (id int PRIMARY KEY); CREATE TABLE s.keyless (id int); \
+        CREATE VIEW seen AS SELECT * FROM good";
+    world.primary().execute(tables).await;
+    let keyless = "table s.keyless has no primary key and no unique index over NOT NULL columns: add one, or exclude it";
+    for (line, key, said) in [
+        ("tables = [\"absent\"]", "tables[0]", "absent matches no table on the primary"),
+        ("tables = [\"good\", \"other.*\"]", "tables[1]", "other.* matches no table on the primary"),
+        ("exclude = [\"s.*\", \"t.*\"]", "exclude[1]", "t.* excludes nothing"),
+        ("tables = [\"good\", \"s.*\"]", "tables[1]", keyless),
+        ("tables = [\"s.keyless\", \"*.*\"]", "tables[0]", keyless),
+        ("tables = [\"good\", \"seen\"]\nexclude = [\"s.*\"]", "tables[1]", "table public.seen is a view"),
+    ] {
+        let config = world.config().primary(line);
+        let file = config.write();
+        let (number, column) = (line_of(&config.text(), line.lines().next().unwrap()), column_of(line, key));
+        is_refused(&file, &[format!("{}:{number}:{column}: primary.{key}: {said}", file.display())]).await;
+    }
+    let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'pgfanout'";
+    let schemas = world.primary().client().await.query_one(schemas, &[]).await.unwrap();
+    assert_eq!(schemas.get::<_, i64>(0), 0, "nothing was started");
+}
+
+/// Where the element of the list stands in the line, from 1.
+fn column_of(line: &str, key: &str) -> usize {
+    let at: usize = key.rsplit_once('[').unwrap().1.trim_end_matches(']').parse().unwrap();
+    line.match_indices('"').nth(2 * at).unwrap().0 + 1
+}
+
+#[tokio::test]
+async fn one_database_is_not_two_however_it_is_written() {
+    let world = world(Mode::Postgres, 2).build().await;
+    world.primary().execute("CREATE TABLE t (id int PRIMARY KEY)").await;
+    let port = world.primary().cluster().port();
+    let proxy = Proxy::start(port);
+    let mut config = world.config();
+    for (database, other) in [(world.primary(), "the primary"), (world.replica(1), "replica r1")] {
+        config.replicas[1].url = proxy.detour(&database.url(), port);
+        let (file, number) = (config.write(), line_of(&config.text(), &config.replicas[1].url));
+        let text = format!("replica[1].url: leads to the same database as {other}; give each its own");
+        is_refused(&file, &[format!("{}:{number}:1: {text}", file.display())]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_check_says_that_all_is_well_or_what_is_missing_and_changes_nothing() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute("CREATE TABLE t (id int PRIMARY KEY)").await;
+    let before = (dump(world.primary()), dump(world.replica(1)));
+    let Finished { code, stdout, stderr } = program().once("check", &world.config().write(), &[]).await;
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(0), "all is well\n", ""));
+    assert_eq!((dump(world.primary()), dump(world.replica(1))), before);
+    assert_eq!(left_on_the_broker(&world).await, Vec::<String>::new());
+
+    let role = format!("{}_plain", world.exchange());
+    let create = format!("CREATE ROLE {role} LOGIN PASSWORD 'plain'");
+    world.primary().execute(&create).await;
+    let as_plain = |database: &Database| {
+        format!("postgresql://{role}:plain@127.0.0.1:{}/{}", database.cluster().port(), database.name())
+    };
+    let (mut primary, mut replica) = (world.config(), world.config());
+    primary.primary.url = as_plain(world.primary());
+    replica.replicas[0].url = as_plain(world.replica(1));
+    let (mut away, mut broker_away) = (world.config(), world.config());
+    away.replicas[0].url = "postgresql://postgres@127.0.0.1:1/x".to_owned();
+    broker_away.broker.as_mut().unwrap().urls = vec!["amqp://guest:guest@127.0.0.1:1/".to_owned()];
+    for (config, place, remedy) in [
+        (primary, "primary: role ", "SUPERUSER"),
+        (replica, "replica r1: ", "GRANT SET ON PARAMETER session_replication_role"),
+        (away, "replica r1: connecting", "refused"),
+        (broker_away, "broker: connecting to ", "refused"),
+    ] {
+        let Finished { code, stdout, stderr } = program().once("check", &config.write(), &[]).await;
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+        assert!(stderr.starts_with(place) && stderr.contains(remedy), "{stderr}");
+    }
+    world.primary().execute(&format!("DROP ROLE {role}")).await;
+}
+
+#[tokio::test]
+async fn run_ends_well_when_it_is_told_to() {
+    let world = world(Mode::Postgres, 1).build().await;
+    world.primary().execute("CREATE TABLE t (id int PRIMARY KEY)").await;
+    let mut pgfanout = begin(&world);
+    pgfanout.wait_for_event("connected", PATIENCE).await;
+    let (status, _) = pgfanout.terminate().await;
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(pgfanout.events("stopped").len(), 1);
+}
+
+/// The world's queues and exchange.
+async fn left_on_the_broker(world: &World) -> Vec<String> {
+    let mut left = Vec::new();
+    for list in ["list_queues", "list_exchanges"] {
+        let names = world.broker().ctl(&[list, "name"]).await;
+        let ours = names.lines().filter(|name| {
+            name.strip_prefix(world.exchange()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        });
+        left.extend(ours.map(str::to_owned));
+    }
+    left
+}
