@@ -11,8 +11,11 @@ use crate::error::{Error, Result};
 /// The first delay after a failure.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// The longest delay: also how often we look whether an operator has mended what only one can mend.
-const LONGEST: Duration = Duration::from_secs(20);
+/// The longest delay: what fails at once costs little to try, and a stage that is needed should not be late.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// How often we look whether an operator has mended what only one can mend.
+const OPERATOR: Duration = Duration::from_secs(20);
 
 /// How often a process that stands by looks whether its turn has come.
 const STANDBY: Duration = Duration::from_secs(1);
@@ -103,7 +106,7 @@ impl<S> Life<S> {
             return;
         }
         self.failures = self.failures.saturating_add(1);
-        self.delay = if error.needs_operator() { LONGEST } else { delay(self.failures) };
+        self.delay = if error.needs_operator() { OPERATOR } else { delay(self.failures) };
         let retry_in_ms = u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX);
         let (failures, reason) = (self.failures, error.chain());
         if error.needs_operator() {

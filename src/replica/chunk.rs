@@ -51,6 +51,8 @@ pub struct Planner {
     last: Option<Chunk>,
     /// How many rows a chunk is to have.
     rows: u64,
+    /// About how many chunks the table has.
+    expected: u64,
 }
 
 impl Planner {
@@ -81,7 +83,14 @@ impl Planner {
             rows => (expected_bytes / rows).unsigned_abs().max(1),
         };
         let rows = (chunk_bytes / row_bytes).clamp(1, MAX_ROWS);
-        Ok((Self { table, waiting, last, rows }, copied))
+        let expected = expected_bytes.unsigned_abs() / chunk_bytes.max(1) + 1;
+        Ok((Self { table, waiting, last, rows, expected }, copied))
+    }
+
+    /// About how many chunks the table has: a small one needs no second pair of connections.
+    #[must_use]
+    pub fn expected_chunks(&self) -> usize {
+        usize::try_from(self.expected).unwrap_or(usize::MAX)
     }
 
     /// The next chunk, noted on the replica; `None` when all were handed out.

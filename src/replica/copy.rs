@@ -58,13 +58,14 @@ impl Copier {
     /// # Errors
     /// When a database fails: call again, it goes on where it was.
     pub async fn copy(&self, table: &Rc<Followed>) -> Result<()> {
-        let mut workers = Vec::new();
-        for _ in 0..self.settings.workers.max(1) {
+        let first = self.worker().await?;
+        let chunk_bytes = self.settings.chunk_bytes;
+        let (planner, copied) = Planner::resume(&first.replica, Rc::clone(table), chunk_bytes).await?;
+        let mut workers = vec![first];
+        while workers.len() < self.settings.workers.min(planner.expected_chunks()) {
             workers.push(self.worker().await?);
         }
         let Some(first) = workers.first() else { return Ok(()) };
-        let chunk_bytes = self.settings.chunk_bytes;
-        let (planner, copied) = Planner::resume(&first.replica, Rc::clone(table), chunk_bytes).await?;
         let progress = Progress::start(&first.replica, &self.replica, table, copied).await?;
         let conflicts = has_other_unique_indexes(&first.replica, table).await?;
         let planner = Mutex::new(planner);
