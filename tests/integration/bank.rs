@@ -18,7 +18,7 @@ const CLIENTS: usize = 8;
 const ACCOUNTS: i32 = 60;
 const MONEY: i64 = 1000 * ACCOUNTS as i64;
 /// How many states each observer has to see; the first and the last alone would prove nothing.
-const STATES: usize = 200;
+const STATES: usize = 100;
 
 const SETUP: &str = "CREATE TABLE checking (id int PRIMARY KEY, balance bigint NOT NULL);
     CREATE TABLE savings (id int PRIMARY KEY, balance bigint NOT NULL);
@@ -101,7 +101,7 @@ async fn client(client: Client, seed: u64, stop: Arc<AtomicBool>) {
 /// Looks at a replica until it has shown enough states; returns how many of them came through the broker.
 async fn observe(primary: Client, replica: Client) -> usize {
     let (mut states, mut by_broker_count, mut looks) = (BTreeSet::new(), 0, 0);
-    let deadline = Instant::now() + 2 * PATIENCE;
+    let deadline = Instant::now() + 4 * PATIENCE;
     while states.len() < STATES {
         let row = replica.query_one(OBSERVE, &[]).await.unwrap();
         looks += 1;

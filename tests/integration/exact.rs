@@ -25,7 +25,7 @@ use crate::{
 
 const WRITERS: u64 = 6;
 /// How many comparisons each replica has to stand, each with another state than the one before.
-const COMPARISONS: usize = 70;
+const COMPARISONS: usize = 60;
 
 /// The tables with their columns.
 const TABLES: [(&str, &str); 9] = [
@@ -132,7 +132,7 @@ struct Seen {
 /// Compares a replica with the primary's history until it has shown enough states.
 async fn observe(primary: Client, replica: Client) -> Seen {
     let (mut seen, mut last, query) = (Seen::default(), Vec::new(), replica_lines());
-    let deadline = Instant::now() + 2 * PATIENCE;
+    let deadline = Instant::now() + 4 * PATIENCE;
     while seen.states < COMPARISONS {
         assert!(Instant::now() < deadline, "only {seen:?}");
         seen.looks += 1;
