@@ -1,6 +1,6 @@
 -- Whether a table has unique or exclusion constraints besides the key's, which rows of different moments
--- might violate. Parameters: $1, $2 text: schema and name. Reads catalogs only.
-SELECT count(*) > 1
+-- might violate and that can be skipped on conflict: deferrable ones can't, they are checked at the end. Parameters: $1, $2 text: schema and name. Reads catalogs only.
+SELECT count(*) > 1 AND bool_and(i.indimmediate)
 FROM
     pg_index i
     JOIN pg_class c ON c.oid = i.indrelid
