@@ -9,6 +9,7 @@ mod exact;
 mod faults;
 mod following;
 mod joining;
+mod large;
 mod load;
 mod messages;
 mod refuted;

@@ -1,0 +1,119 @@
+//! Transactions and rows of any size arrive whole, in little memory.
+
+use std::time::Duration;
+
+use pgfanout_testbed::{eventually, process::Pgfanout, world::World};
+use tokio_postgres::Client;
+
+use crate::support::{Mode, begin, program, until_same, world};
+
+const ROWS: i64 = 500_000;
+
+/// A build for debugging, on a busy machine, writes some thousand rows a second.
+const LARGE_PATIENCE: Duration = Duration::from_secs(300);
+
+/// What the process may ever use; a build for debugging uses more than any other.
+const MEMORY: u64 = 256 << 20;
+
+/// Rows from all over the table: whoever sees one of them changed sees all of them changed. Looking at all
+/// rows all the time would take the time that the statement needs.
+const SAMPLE: &str = "SELECT count(*), coalesce(max(version), 0)::int8, coalesce(min(version), 0)::int8
+    FROM item WHERE id = ANY (ARRAY(SELECT generate_series(1, 500000, 4999)))";
+const ALL: &str =
+    "SELECT count(*), coalesce(max(version), 0)::int8, coalesce(min(version), 0)::int8 FROM item";
+
+/// How many rows there are, and their highest and lowest version.
+type Seen = (i64, i64, i64);
+
+async fn look(replica: &Client, query: &str) -> Seen {
+    let row = replica.query_one(query, &[]).await.unwrap();
+    (row.get(0), row.get(1), row.get(2))
+}
+
+/// One statement changes what a reader sees from nothing of it to all of it.
+async fn changes_at_once(world: &World, statement: &str, versions: (i64, i64)) {
+    let replica = world.replica(1).client().await;
+    let expected = |rows: i64, version: i64| if version == 0 { (0, 0, 0) } else { (rows, version, version) };
+    let sampled = (ROWS - 1) / 4999 + 1;
+    let (before, after) = (expected(sampled, versions.0), expected(sampled, versions.1));
+    assert_eq!(look(&replica, SAMPLE).await, before);
+    world.primary().execute(statement).await;
+    eventually(LARGE_PATIENCE, statement, async || {
+        let seen = look(&replica, SAMPLE).await;
+        assert!(seen == before || seen == after, "{statement}: {seen:?} is a part of it");
+        if seen == after { Ok(()) } else { Err(seen) }
+    })
+    .await;
+    assert_eq!(look(&replica, ALL).await, expected(ROWS, versions.1), "{statement}");
+}
+
+fn assert_small(pgfanout: &Pgfanout) {
+    let peak = pgfanout.peak_rss_bytes();
+    assert!(peak < MEMORY, "{} MiB of memory were used", peak >> 20);
+}
+
+async fn a_large_transaction_arrives_whole(mode: Mode) {
+    let world = world(mode, 1).build().await;
+    world.primary().execute("CREATE TABLE item (id int PRIMARY KEY, version int, text text)").await;
+    let pgfanout = begin(&world);
+    until_same(&world, &["item"]).await;
+    let insert = format!("INSERT INTO item SELECT n, 1, repeat('x', 50) FROM generate_series(1, {ROWS}) n");
+    changes_at_once(&world, &insert, (0, 1)).await;
+    assert_small(&pgfanout);
+    changes_at_once(&world, "UPDATE item SET version = 2", (1, 2)).await;
+    assert_small(&pgfanout);
+    changes_at_once(&world, "DELETE FROM item", (2, 0)).await;
+    assert_small(&pgfanout);
+}
+
+#[tokio::test]
+async fn a_large_transaction_arrives_whole_through_the_broker() {
+    a_large_transaction_arrives_whole(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn a_large_transaction_arrives_whole_by_catching_up() {
+    a_large_transaction_arrives_whole(Mode::Postgres).await;
+}
+
+async fn a_large_row_arrives(mode: Mode) {
+    let world = world(mode, 1).build().await;
+    world.primary().execute("CREATE TABLE page (id int PRIMARY KEY, text text)").await;
+    let pgfanout = begin(&world);
+    until_same(&world, &["page"]).await;
+    let twenty_megabytes = "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 655360) n)";
+    world.primary().execute(&format!("INSERT INTO page VALUES (1, {twenty_megabytes})")).await;
+    until_same(&world, &["page"]).await;
+    world.primary().execute("UPDATE page SET text = 'short' || text").await;
+    until_same(&world, &["page"]).await;
+    world.primary().execute("DELETE FROM page").await;
+    until_same(&world, &["page"]).await;
+    assert_small(&pgfanout);
+}
+
+#[tokio::test]
+async fn a_row_of_20_megabytes_arrives_through_the_broker() {
+    a_large_row_arrives(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn a_row_of_20_megabytes_arrives_by_catching_up() {
+    a_large_row_arrives(Mode::Postgres).await;
+}
+
+#[tokio::test]
+async fn rows_too_large_for_a_message_arrive_beside_others() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute("CREATE TABLE page (id int PRIMARY KEY, text text)").await;
+    let pgfanout = program().run(&world.config().broker("max_message_bytes = 65536").write());
+    until_same(&world, &["page"]).await;
+    let mixed = "INSERT INTO page SELECT n, repeat(n::text, n * 1000) FROM generate_series(1, 100) n";
+    world.primary().execute(mixed).await;
+    until_same(&world, &["page"]).await;
+    world
+        .primary()
+        .execute("UPDATE page SET text = text || 'x' WHERE id > 50; DELETE FROM page WHERE id < 9")
+        .await;
+    until_same(&world, &["page"]).await;
+    assert_small(&pgfanout);
+}
