@@ -258,3 +258,21 @@ impl Handler<SayStatus> for Consumer {
         let _ = self.applier().try_send(SayStatus);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replicator::tests::Panic;
+
+    impl Handler<Panic> for Consumer {
+        type Result = ();
+
+        #[expect(clippy::panic, reason = "that is what is tested")]
+        fn handle(&mut self, panic: Panic, _: &mut Context<Self>) {
+            match panic {
+                Panic::Applier => self.applier().do_send(panic),
+                _ => panic!("{panic:?}"),
+            }
+        }
+    }
+}

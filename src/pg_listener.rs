@@ -136,16 +136,16 @@ impl Handler<Wake> for PgListener {
     }
 }
 
-/// Replaces an applier that had died.
+/// Replaces those downstream, one of which had died.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Tell(pub Vec<Recipient<CatchUp>>);
+pub struct Tell(pub Downstream);
 
 impl Handler<Tell> for PgListener {
     type Result = ();
 
-    fn handle(&mut self, Tell(appliers): Tell, _: &mut Self::Context) {
-        self.downstream = Downstream::Appliers(appliers);
+    fn handle(&mut self, Tell(downstream): Tell, _: &mut Self::Context) {
+        self.downstream = downstream;
     }
 }
 

@@ -93,9 +93,9 @@ impl Replicator {
             && !publisher.connected()
         {
             died("publisher", "");
-            // The listener holds the address of the dead one: both begin anew.
-            self.publisher = Some(self.start_publisher(&broker));
-            self.listener = Some(self.start_listener());
+            let publisher = self.start_publisher(&broker);
+            self.tell(Downstream::Publisher(publisher.clone()));
+            self.publisher = Some(publisher);
         }
         if self.listener.as_ref().is_some_and(|listener| !listener.connected()) {
             died("pg_listener", "");
@@ -111,8 +111,16 @@ impl Replicator {
             }
             changed = true;
         }
-        if let (true, Some(listener), None) = (changed, &self.listener, &self.publisher) {
-            let _ = listener.try_send(Tell(self.appliers()));
+        if changed && self.publisher.is_none() {
+            self.tell(Downstream::Appliers(self.appliers()));
+        }
+    }
+
+    /// The listener goes on with others downstream; its timers would keep one alive that was replaced.
+    fn tell(&self, downstream: Downstream) {
+        if let Some(listener) = &self.listener {
+            // Also into a full mailbox: it is told once.
+            listener.do_send(Tell(downstream));
         }
     }
 
@@ -180,3 +188,6 @@ impl Handler<Drain> for Replicator {
         Box::pin(draining.into_actor(self).map(|(), this, _| this.publisher = None))
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
