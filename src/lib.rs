@@ -1,4 +1,99 @@
-//! pgfanout replicates a PostgreSQL primary to any number of PostgreSQL replicas through RabbitMQ.
+//! pgfanout keeps any number of PostgreSQL replicas equal to a primary, through RabbitMQ. This page is its
+//! architecture; the README says how to use it.
+//!
+//! # The one idea: a delta between two snapshots
+//!
+//! A [snapshot](snapshot::Snapshot) is PostgreSQL's own `pg_snapshot`: one moment of the primary's history.
+//! Triggers log only *which keys* changed, with the transaction's id. The **delta** from one snapshot to a
+//! later one is the keys that some transaction changed which the later one sees and the earlier one does not,
+//! each with its row *as it stands at the later one*, or its absence. It is read in one REPEATABLE READ
+//! transaction.
+//!
+//! - A **batch** is the delta from the last published snapshot to now, with a name: a number and a token.
+//! - **Catching up** is the delta from one replica's own position to now, read by that replica.
+//! - **Copying** is the delta from nothing: rows in chunks at whatever moment each was read, then the delta
+//!   from the snapshot at which the copy began.
+//!
+//! A replica's **position** is the snapshot at which it stands, written in the transaction that applies the
+//! rows. A batch that ends within the position is skipped; one that starts within it is applied; one that
+//! starts beyond it shows that something is missing, and the replica catches up. A delta carries states and
+//! not operations, so an overlap is harmless, a batch may be cut again after a crash, and whatever goes wrong
+//! in between (a lost message, a dropped queue, a broker without its disk) is healed by one and the same act.
+//! The broker is there for speed and fan-out; the truth is the changelog on the primary and the position on
+//! the replica.
+//!
+//! Row images in the order of a log would not do: a trigger fires later than its row changed, so that order
+//! is not the order of the changes. The order in which keys are logged carries no meaning here.
+//!
+//! # What holds
+//!
+//! - **Exact**: after each commit every table that follows equals the primary's at the position.
+//! - **Whole**: no reader of a replica sees a part of a transaction, however large.
+//! - **Nothing lost, nothing twice, never backwards**, whatever is killed, cut, repeated or restored.
+//! - **The application never fails because of us**, nor waits for other writers because of us.
+//! - **Isolation**: a replica that is dead, slow or broken changes nothing for the others or the primary.
+//! - **Bounded**: memory, changelog, queues and log lines have limits; at one of them a replica catches up or
+//!   is copied later, and nothing is lost silently.
+//! - **Self-healing**: what can pass is tried again for ever; what needs an operator says so in one line.
+//! - **No trust**: values are parameters, identifiers quoted, names in SQL schema-qualified; a message that
+//!   is not ours never reaches a table and never blocks what follows.
+//!
+//! # The way of a change, in the order to read the modules
+//!
+//! 1. `main.rs` reads [arguments](cli) and [configuration](config), starts the [log], and calls one
+//!    of the [commands]; [`prepare`] compares the configuration with the databases. All connections are
+//!    [`postgres::Session`]s, all failures [`error::Error`]s.
+//! 2. The words: [`snapshot`], [`record`] (the text of a row), [`change`] (a line of a message), [`batch`],
+//!    [`shape`] (a table's columns and key, and the SQL that follows from them).
+//! 3. On the [primary]: [`primary::install`] puts the schema `pgfanout` there, [`primary::capture`] the
+//!    triggers of a table (`sql/primary/`). A transaction writes; its triggers log keys; if the publisher is
+//!    asleep, [by its flag](primary::gate), they notify.
+//! 4. [`pg_listener`] is woken, and its session ([`listening`]) opens a [delta](primary::delta), records the
+//!    [batch](primary::batch) on the primary, which flushes all that the delta saw, and [cuts](cut) it into
+//!    parts. [`publisher`] hands them to the [broker] and answers when the broker has the batch safe.
+//! 5. For each replica, [`consumer`] takes deliveries, and offers their parts to its [`applier`], until
+//!    they are committed; then it acknowledges. [`applying`] decides what is due.
+//! 6. On the [replica]: [`replica::apply`] writes a part (TRUNCATE, then the keys are deleted, then the rows
+//!    copied in) in a transaction with the [position](replica::state); [`replica::catch_up`] does the same
+//!    with a delta from the primary. [`replica::join`] compares the tables with those that are captured,
+//!    [`replica::create`] makes what is missing, [`replica::copy`] fills it, [`replica::chunk`] by chunk.
+//! 7. The applier reports its position to the primary, which [trims](primary::trim) what all have.
+//!    [`status`] reads all of it, without the process.
+//!
+//! Without a broker steps 4 and 5 are shorter: the listener wakes the appliers, and each catches up.
+//!
+//! # The life of an actor
+//!
+//! ```text
+//! Replicator ─┬─ PgListener ──Publish──► Publisher
+//!             └─ for each replica: Consumer ──Apply──► Applier
+//! ```
+//!
+//! An actor has one duty and one session. Data goes down as a message; the answer is the acknowledgement,
+//! and the sender keeps what it sent until then. [`life`] is what all share: the session is taken out for
+//! each piece of work and put back when that went well. A failure drops the session and stops the actor; its
+//! supervisor starts its next life, which connects after a delay that doubles with each failure in a row, up
+//! to 20 seconds. There is no other way of recovering. actix does not notice panics: each owner looks every
+//! second whether what it owns lives, and makes it anew. An advisory lock on the primary (publishing) and on
+//! each replica (applying) has a second process stand by. To end, sources stop first, then
+//! [`Drain`](replicator::Drain) goes down the line, so that its answer means that all before it is done.
+//!
+//! # What happens when something fails
+//!
+//! | what | then |
+//! |---|---|
+//! | a link, a server, the process | next life, from the position; a batch not known to be published is cut again |
+//! | the primary | replicas apply what is in their queues, and wait |
+//! | the broker, or one short of memory | no batch is opened while it does not accept messages; then one delta has it all |
+//! | a message lost, a queue dropped or deleted | the next batch does not fit, or the position lags behind what was published: the replica catches up |
+//! | the beginning of a batch without its end | its transaction is rolled back, and the replica catches up |
+//! | a message that is not ours | it is rejected to the queue `EXCHANGE.rejected` |
+//! | a row larger than a message may be | it travels as a reference, and the replica catches up |
+//! | a copy is interrupted | it goes on with the chunks that are not noted as copied |
+//! | a table was altered | the replica compares it before it applies more, and halts if it does not fit |
+//! | a replica refuses a row | it halts with table and constraint, applies nothing wrong, and looks again |
+//! | a replica was away for longer than the changelog goes back | its tables are copied anew |
+//! | the primary was put back or replaced | the replica halts and says how to have it copied anew |
 
 pub mod cli;
 pub mod commands;
@@ -16,18 +111,21 @@ pub mod record;
 pub mod shape;
 pub mod snapshot;
 
-pub mod broker;
 pub mod primary;
-pub mod replica;
+
+pub mod cut;
+pub mod listening;
+pub mod pg_listener;
+
+pub mod broker;
+pub mod publisher;
 
 pub mod applier;
 pub mod applying;
 pub mod consumer;
-pub mod cut;
+pub mod replica;
+
 pub mod life;
-pub mod listening;
-pub mod pg_listener;
-pub mod publisher;
 pub mod replicator;
 
 pub mod status;

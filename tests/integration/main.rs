@@ -5,6 +5,7 @@ mod bank;
 mod capture;
 mod command_line;
 mod definition;
+mod documents;
 mod exact;
 mod faults;
 mod following;
