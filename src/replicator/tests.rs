@@ -38,7 +38,6 @@ macro_rules! panics {
         impl Handler<Panic> for $actor {
             type Result = ();
 
-            #[expect(clippy::panic, reason = "that is what is tested")]
             fn handle(&mut self, panic: Panic, _: &mut Context<Self>) {
                 panic!("{panic:?}");
             }
