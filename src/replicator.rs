@@ -4,8 +4,8 @@
 use std::{rc::Rc, time::Duration};
 
 use actix::{
-    Actor, ActorFutureExt as _, Addr, AsyncContext as _, Context, Handler, Message, Recipient,
-    ResponseActFuture, Supervisor, WrapFuture as _,
+    Actor, ActorContext as _, ActorFutureExt as _, Addr, AsyncContext as _, Context, Handler, Message,
+    Recipient, ResponseActFuture, Supervisor, WrapFuture as _,
 };
 
 use crate::{
@@ -185,7 +185,10 @@ impl Handler<Drain> for Replicator {
             });
             futures_util::future::join_all(sides).await;
         };
-        Box::pin(draining.into_actor(self).map(|(), this, _| this.publisher = None))
+        Box::pin(draining.into_actor(self).map(|(), _, context| {
+            // Its timers would keep it alive.
+            context.stop();
+        }))
     }
 }
 

@@ -160,6 +160,7 @@ pub async fn copy_chunk(
     let mut copy = Copy::start_into(replica, &format!("{into} ({columns})")).await?;
     let bytes = send_rows(primary, shape, chunk, &mut copy).await?;
     let rows = copy.finish().await?;
+    flush(primary).await?;
     if conflicts {
         let insert = format!(
             "INSERT INTO {} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM pg_temp.pgfanout_stage \
@@ -175,6 +176,13 @@ pub async fn copy_chunk(
     replica.execute(doing, note, &[&table.id, &chunk.number, &row_count, &byte_count]).await?;
     replica.commit().await?;
     Ok(Copied { rows, bytes })
+}
+
+/// Makes durable on the primary what was read there: a crash must not take back what a replica has. The
+/// message is there for its synchronous commit, which flushes everything before it.
+async fn flush(primary: &Session) -> Result<()> {
+    let emit = "SELECT pg_logical_emit_message(true, 'pgfanout', '')";
+    primary.query_one("making durable what was copied", emit, &[]).await.map(drop)
 }
 
 async fn send_rows(primary: &Session, shape: &Shape, chunk: &Chunk, copy: &mut Copy<'_>) -> Result<u64> {
