@@ -8,8 +8,13 @@
 SELECT
     a.attname::text AS name,
     CASE
-        WHEN t.oid = 16 OR t.typbasetype = 16 THEN 'b'
-        WHEN t.typcategory = 'N' THEN 'n'
+        -- A domain has the output function of its base type. Other types of the numeric category, such as
+        -- oid and money, are strings in JSON, as in the old rows that capture logs.
+        WHEN t.typoutput = 'boolout'::regproc THEN 'b'
+        WHEN t.typoutput IN (
+            'int2out'::regproc, 'int4out'::regproc, 'int8out'::regproc,
+            'float4out'::regproc, 'float8out'::regproc, 'numeric_out'::regproc
+        ) THEN 'n'
         ELSE 't'
     END AS kind,
     k.place::int4,
