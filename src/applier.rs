@@ -14,7 +14,7 @@ use crate::{
     batch::Part,
     config::{self, Config},
     error::{Error, Result},
-    life::{Failed, Life, delay},
+    life::{Ending, Failed, Life, delay},
     postgres::Database,
     replica::copy::Copier,
     replicator::{Drain, SayStatus},
@@ -33,6 +33,11 @@ pub struct Apply(pub Arc<Vec<Part>>);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct CatchUp;
+
+/// Asks whether the replica is connected, and nobody else applies to it.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub struct Serving;
 
 /// Reports the position.
 #[derive(Message)]
@@ -60,14 +65,14 @@ pub struct Applier {
 impl Applier {
     /// An applier for one replica.
     #[must_use]
-    pub fn new(config: &Config, replica: config::Replica) -> Self {
+    pub fn new(config: &Config, replica: config::Replica, ending: Ending) -> Self {
         let copier = Copier {
             replica: replica.name.clone(),
             from: config.primary.database.clone(),
             to: replica.database.clone(),
             settings: config.copy,
         };
-        let life = Life::new("applier", replica.name.clone());
+        let life = Life::new("applier", replica.name.clone(), ending);
         Self {
             primary: config.primary.database.clone(),
             replica,
@@ -90,12 +95,14 @@ impl Applier {
     }
 
     fn fail(&mut self, error: &Error, context: &mut Context<Self>) {
-        self.life.fail(error);
+        let begin_anew = self.life.fail(error);
         if error.needs_operator() {
             let (primary, replica, reason) = (self.primary.clone(), self.replica.name.clone(), error.chain());
             actix_rt::spawn(async move { Applying::report_halted(&primary, &replica, &reason).await });
         }
-        context.stop();
+        if begin_anew {
+            context.stop();
+        }
     }
 
     /// Work on the session went well, or ends this life.
@@ -151,11 +158,8 @@ impl Actor for Applier {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        let (replica, primary, delay) = (self.replica.clone(), self.primary.clone(), self.life.delay());
-        let connecting = async move {
-            tokio::time::sleep(delay).await;
-            Applying::connect(replica, primary).await
-        };
+        let (replica, primary) = (self.replica.clone(), self.primary.clone());
+        let connecting = self.life.connecting(async move { Applying::connect(replica, primary).await });
         context
             .wait(connecting.into_actor(self).map(|result, this, context| this.connected(result, context)));
         let address = context.address().downgrade();
@@ -204,6 +208,14 @@ impl Handler<Apply> for Applier {
 
     fn handle(&mut self, Apply(parts): Apply, _: &mut Self::Context) -> Self::Result {
         with_session!(self, |session| session.apply(&parts), |this, result| result)
+    }
+}
+
+impl Handler<Serving> for Applier {
+    type Result = bool;
+
+    fn handle(&mut self, _: Serving, _: &mut Self::Context) -> bool {
+        self.life.session().is_some()
     }
 }
 

@@ -10,12 +10,12 @@ use actix_rt::task::JoinHandle;
 use lapin::message::Delivery;
 
 use crate::{
-    applier::{Applier, Apply, CatchUp},
+    applier::{Applier, Apply, CatchUp, Serving},
     batch::Part,
     broker::{self, Deliveries},
     config::{self, Config},
     error::{Error, Result},
-    life::{Failed, Life},
+    life::{Ending, Failed, Life},
     replicator::{Drain, SayStatus, WATCH_INTERVAL},
 };
 
@@ -44,8 +44,8 @@ pub struct Consumer {
 impl Consumer {
     /// A consumer for one replica.
     #[must_use]
-    pub fn new(config: Rc<Config>, broker: config::Broker, replica: config::Replica) -> Self {
-        let life = Life::new("consumer", replica.name.clone());
+    pub fn new(config: Rc<Config>, broker: config::Broker, replica: config::Replica, ending: Ending) -> Self {
+        let life = Life::new("consumer", replica.name.clone(), ending);
         Self {
             config,
             broker,
@@ -73,7 +73,8 @@ impl Consumer {
             );
         }
         let (config, replica) = (Rc::clone(&self.config), self.replica.clone());
-        let applier = Supervisor::start(move |_| Applier::new(&config, replica));
+        let ending = self.life.ending().clone();
+        let applier = Supervisor::start(move |_| Applier::new(&config, replica, ending));
         self.applier = Some(applier.clone());
         applier
     }
@@ -87,8 +88,9 @@ impl Consumer {
                 let _ = self.applier().try_send(CatchUp);
             }
             Err(error) => {
-                self.life.fail(&error);
-                context.stop();
+                if self.life.fail(&error) {
+                    context.stop();
+                }
             }
         }
     }
@@ -127,14 +129,17 @@ impl Actor for Consumer {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        self.applier();
+        let applier = self.applier();
         // actix tells nobody of a panic.
         context.run_interval(WATCH_INTERVAL, |this, _| drop(this.applier()));
-        let (broker, name, delay) = (self.broker.clone(), self.replica.name.clone(), self.life.delay());
-        let connecting = async move {
-            tokio::time::sleep(delay).await;
+        let (broker, name) = (self.broker.clone(), self.replica.name.clone());
+        let connecting = self.life.connecting(async move {
+            // Only who applies takes messages: others stand by, or could do nothing with them.
+            while !applier.send(Serving).await.map_err(|_| died())? {
+                tokio::time::sleep(WATCH_INTERVAL).await;
+            }
             Deliveries::connect(&broker, &name).await
-        };
+        });
         context
             .wait(connecting.into_actor(self).map(|result, this, context| this.connected(result, context)));
     }
@@ -160,10 +165,11 @@ impl Handler<Deliver> for Consumer {
     type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, Deliver(deliveries): Deliver, _: &mut Self::Context) -> Self::Result {
-        let (session, applier) = (self.life.take(), self.applier());
+        let (session, applier, ending) = (self.life.take(), self.applier(), self.life.ending().clone());
         let working = async move {
             let session = session.map_err(|Failed| None)?;
-            let reasons = handle(&session, &applier, deliveries.map_err(Some)?).await.map_err(Some)?;
+            let reasons =
+                handle(&session, &applier, &ending, deliveries.map_err(Some)?).await.map_err(Some)?;
             Ok((session, reasons))
         };
         AtomicResponse::new(Box::pin(working.into_actor(self).map(|result, this, context| match result {
@@ -173,8 +179,9 @@ impl Handler<Deliver> for Consumer {
             }
             Err(None) => {}
             Err(Some(error)) => {
-                this.life.fail(&error);
-                context.stop();
+                if this.life.fail(&error) {
+                    context.stop();
+                }
             }
         })))
     }
@@ -185,6 +192,7 @@ impl Handler<Deliver> for Consumer {
 async fn handle(
     session: &Deliveries,
     applier: &Addr<Applier>,
+    ending: &Ending,
     deliveries: Vec<Delivery>,
 ) -> Result<Vec<String>> {
     let (mut parts, mut tags, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
@@ -201,7 +209,7 @@ async fn handle(
         }
     }
     if !parts.is_empty() {
-        let rejected = apply(applier, Arc::new(parts)).await?;
+        let rejected = apply(applier, ending, Arc::new(parts)).await?;
         for (at, reason) in rejected.into_iter().rev() {
             // Rejected is settled: an acknowledgement of the same tag would close the channel.
             session.reject(tags.remove(at)).await?;
@@ -216,14 +224,23 @@ async fn handle(
 
 /// Offers the parts until the applier has them. It connects anew after each failure, with its own delay,
 /// before it takes the next offer.
-async fn apply(applier: &Addr<Applier>, parts: Arc<Vec<Part>>) -> Result<Vec<(usize, String)>> {
+async fn apply(
+    applier: &Addr<Applier>,
+    ending: &Ending,
+    parts: Arc<Vec<Part>>,
+) -> Result<Vec<(usize, String)>> {
     loop {
         match applier.send(Apply(Arc::clone(&parts))).await {
             Ok(Ok(rejected)) => return Ok(rejected),
+            Ok(Err(Failed)) if ending.is_told() => return Err(Error::Ending),
             Ok(Err(Failed)) => {}
-            Err(_) => return Err(Error::Disconnected("the applier died".to_owned())),
+            Err(_) => return Err(died()),
         }
     }
+}
+
+fn died() -> Error {
+    Error::Disconnected("the applier died".to_owned())
 }
 
 impl Handler<Drain> for Consumer {

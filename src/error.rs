@@ -40,6 +40,9 @@ pub enum Error {
     /// thing, the place and the remedy. Tried again at the longest delay until it fits.
     #[error("{0}")]
     Unfit(String),
+    /// The root ends: nothing is wrong.
+    #[error("ending")]
+    Ending,
     /// Another process does this work.
     #[error("{0}")]
     StandBy(String),

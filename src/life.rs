@@ -4,7 +4,9 @@
 //! drops the session and stops the actor; its supervisor starts the next life of the same actor, which
 //! opens a new session after a delay. There is no other way of recovering.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
+
+use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 
@@ -24,6 +26,30 @@ const STANDBY: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failed;
 
+/// Hears that the root ends. A stage that waits for a server does not read its mailbox: it hears this.
+#[derive(Clone, Debug)]
+pub struct Ending(watch::Receiver<bool>);
+
+impl Ending {
+    /// The side that tells, with `true`, and the side that hears.
+    #[must_use]
+    pub fn channel() -> (watch::Sender<bool>, Self) {
+        let (tell, hear) = watch::channel(false);
+        (tell, Self(hear))
+    }
+
+    /// Whether the root ends.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    async fn told(&mut self) {
+        // An error means that the root is gone.
+        let _ = self.0.wait_for(|told| *told).await;
+    }
+}
+
 /// The lives of one actor.
 #[derive(Debug)]
 pub struct Life<S> {
@@ -38,19 +64,41 @@ pub struct Life<S> {
     delay: Duration,
     /// Whether another process is known to do the work.
     standing_by: bool,
+    ending: Ending,
 }
 
 impl<S> Life<S> {
     /// For the actor that the log calls `stage`.
     #[must_use]
-    pub const fn new(stage: &'static str, replica: String) -> Self {
-        Self { stage, replica, session: None, failures: 0, delay: Duration::ZERO, standing_by: false }
+    pub const fn new(stage: &'static str, replica: String, ending: Ending) -> Self {
+        Self { stage, replica, session: None, failures: 0, delay: Duration::ZERO, standing_by: false, ending }
     }
 
-    /// How long to wait before connecting.
+    /// Waits for the delay that is due, then connects.
+    ///
+    /// # Errors
+    /// That of `connect`, or [`Error::Ending`] as soon as the root ends.
+    pub fn connecting<T, F: Future<Output = Result<T>>>(
+        &self,
+        connect: F,
+    ) -> impl Future<Output = Result<T>> + use<T, F, S> {
+        let (delay, mut ending) = (self.delay, self.ending.clone());
+        async move {
+            let connecting = async {
+                tokio::time::sleep(delay).await;
+                connect.await
+            };
+            tokio::select! {
+                () = ending.told() => Err(Error::Ending),
+                result = connecting => result,
+            }
+        }
+    }
+
+    /// Hears that the root ends.
     #[must_use]
-    pub const fn delay(&self) -> Duration {
-        self.delay
+    pub const fn ending(&self) -> &Ending {
+        &self.ending
     }
 
     /// The actor's replica.
@@ -89,9 +137,18 @@ impl<S> Life<S> {
         self.session.as_ref()
     }
 
-    /// Work or connecting failed: says so, and what happens next. The actor is to stop.
-    pub fn fail(&mut self, error: &Error) {
+    /// Work or connecting failed: says so, and what happens next. Says whether the actor is to stop, to begin
+    /// anew: not if the root ends, it waits to be drained then.
+    #[must_use]
+    pub fn fail(&mut self, error: &Error) -> bool {
         self.session = None;
+        if !matches!(error, Error::Ending) {
+            self.say_failure(error);
+        }
+        !self.ending.is_told()
+    }
+
+    fn say_failure(&mut self, error: &Error) {
         let (stage, replica) = (self.stage, &self.replica);
         if matches!(error, Error::StandBy(_)) {
             self.delay = STANDBY;
@@ -140,13 +197,24 @@ mod tests {
 
     #[test]
     fn only_work_that_went_well_ends_a_series_of_failures() {
-        let mut life = Life::new("test", String::new());
+        let mut life = Life::new("test", String::new(), Ending::channel().1);
         for _ in 0..3 {
             life.begin(());
-            life.fail(&Error::Disconnected("gone".into()));
+            assert!(life.fail(&Error::Disconnected("gone".into())), "it is to begin anew");
         }
-        assert!(life.delay() >= Duration::from_millis(200));
+        assert!(life.delay >= Duration::from_millis(200));
         life.keep(());
-        assert_eq!(life.delay(), Duration::ZERO);
+        assert_eq!(life.delay, Duration::ZERO);
+    }
+
+    #[actix::test]
+    async fn who_waits_for_a_server_hears_the_end() {
+        let (tell, ending) = Ending::channel();
+        let mut life = Life::<()>::new("test", String::new(), ending);
+        let connecting = life.connecting(std::future::pending::<Result<()>>());
+        tell.send(true).expect("somebody hears");
+        let error = connecting.await.expect_err("it ended");
+        assert!(matches!(error, Error::Ending));
+        assert!(!life.fail(&error), "it waits to be drained");
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     primary::{
         batch::{mark_published, record, resume_from},
         capture,
-        delta::{Reader, Since, look},
+        delta::{Reader, Since, look, present},
         gate::Gate,
         install::install,
         trim::trim,
@@ -71,6 +71,8 @@ pub struct Listening {
     notify: bool,
     /// How often to look in any case while asleep.
     safety_poll: Duration,
+    /// Whether the appliers were told that there is a listener again.
+    greeted: bool,
     /// The last batch, if it is not noted yet that it was published.
     unnoted: Option<i64>,
     /// Tables that are to be captured and whose writers did not end yet.
@@ -104,7 +106,8 @@ impl Listening {
         let installation = install(&control).await?;
         forget_removed_replicas(&control, config).await?;
         let reader = Reader::connect(primary, "pgfanout publisher").await?;
-        let from = resume_from(&control).await?;
+        let publishes = config.broker.is_some();
+        let from = if publishes { resume_from(&control).await? } else { present(&control).await? };
         let (changes, change_bytes) = config
             .broker
             .as_ref()
@@ -117,6 +120,7 @@ impl Listening {
             gate: Gate::default(),
             notify: installation.notify,
             safety_poll: config.primary.safety_poll,
+            greeted: false,
             unnoted: None,
             uncaptured: Vec::new(),
             problems: Vec::new(),
@@ -147,7 +151,11 @@ impl Listening {
         }
         if self.trimmed.elapsed() >= TRIM_INTERVAL {
             self.trimmed = Instant::now();
-            trim(&self.control, self.retention).await?;
+            trim(&self.control, self.retention, publisher.is_some()).await?;
+        }
+        if publisher.is_none() && !std::mem::replace(&mut self.greeted, true) {
+            // What was committed before we came: nobody else tells the appliers.
+            return Ok(Next { changed: true, after: Duration::ZERO });
         }
         let since = Since { from: self.from.clone(), tables: None };
         let look = look(&self.control, &since).await?;

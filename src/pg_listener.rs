@@ -12,7 +12,7 @@ use crate::{
     applier::CatchUp,
     config::Config,
     error::Result,
-    life::{Failed, Life},
+    life::{Ending, Failed, Life},
     listening::{Listening, Next},
     publisher::Publisher,
     replicator::{Drain, SayStatus},
@@ -43,8 +43,8 @@ pub struct PgListener {
 impl PgListener {
     /// A listener that sends changes downstream.
     #[must_use]
-    pub fn new(config: Rc<Config>, downstream: Downstream) -> Self {
-        Self { config, downstream, life: Life::new("pg_listener", String::new()), timer: None }
+    pub fn new(config: Rc<Config>, downstream: Downstream, ending: Ending) -> Self {
+        Self { config, downstream, life: Life::new("pg_listener", String::new(), ending), timer: None }
     }
 
     fn connected(&mut self, result: Result<Listening>, context: &mut Context<Self>) {
@@ -55,8 +55,9 @@ impl PgListener {
                 wake(context);
             }
             Err(error) => {
-                self.life.fail(&error);
-                context.stop();
+                if self.life.fail(&error) {
+                    context.stop();
+                }
             }
         }
     }
@@ -83,12 +84,8 @@ impl Actor for PgListener {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        let (config, delay, address) =
-            (Rc::clone(&self.config), self.life.delay(), context.address().downgrade());
-        let connecting = async move {
-            tokio::time::sleep(delay).await;
-            Listening::connect(&config, address).await
-        };
+        let (config, address) = (Rc::clone(&self.config), context.address().downgrade());
+        let connecting = self.life.connecting(async move { Listening::connect(&config, address).await });
         context
             .wait(connecting.into_actor(self).map(|result, this, context| this.connected(result, context)));
     }
@@ -129,8 +126,9 @@ impl Handler<Wake> for PgListener {
             }
             Err(None) => {}
             Err(Some(error)) => {
-                this.life.fail(&error);
-                context.stop();
+                if this.life.fail(&error) {
+                    context.stop();
+                }
             }
         })))
     }

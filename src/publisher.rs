@@ -9,8 +9,8 @@ use crate::{
     batch::Part,
     broker::Publishing,
     config,
-    error::Result,
-    life::{Failed, Life},
+    error::{Error, Result},
+    life::{Ending, Failed, Life},
     replicator::SayStatus,
 };
 
@@ -37,8 +37,8 @@ pub struct Publisher {
 impl Publisher {
     /// A publisher for these replicas.
     #[must_use]
-    pub fn new(broker: config::Broker, replicas: Vec<String>) -> Self {
-        Self { broker, replicas, life: Life::new("publisher", String::new()), batches: 0, bytes: 0 }
+    pub fn new(broker: config::Broker, replicas: Vec<String>, ending: Ending) -> Self {
+        Self { broker, replicas, life: Life::new("publisher", String::new(), ending), batches: 0, bytes: 0 }
     }
 }
 
@@ -46,16 +46,14 @@ impl Actor for Publisher {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        let (broker, replicas, delay) = (self.broker.clone(), self.replicas.clone(), self.life.delay());
-        let connecting = async move {
-            tokio::time::sleep(delay).await;
-            Publishing::connect(&broker, &replicas).await
-        };
+        let (broker, replicas) = (self.broker.clone(), self.replicas.clone());
+        let connecting = self.life.connecting(async move { Publishing::connect(&broker, &replicas).await });
         context.wait(connecting.into_actor(self).map(|result, this, context| match result {
             Ok(session) => this.life.begin(session),
             Err(error) => {
-                this.life.fail(&error);
-                context.stop();
+                if this.life.fail(&error) {
+                    context.stop();
+                }
             }
         }));
     }
@@ -83,7 +81,7 @@ impl Handler<Publish> for Publisher {
                 if part.last { session.confirm_all().await } else { Ok(()) }
             };
             published.await.map_err(Some)?;
-            Ok((session, u64::from(part.last), part.body.len() as u64))
+            Ok::<_, Option<Error>>((session, u64::from(part.last), part.body.len() as u64))
         };
         AtomicResponse::new(Box::pin(publishing.into_actor(self).map(|result, this, context| match result {
             Ok((session, batches, bytes)) => {
@@ -93,10 +91,9 @@ impl Handler<Publish> for Publisher {
                 Ok(())
             }
             Err(error) => {
-                if let Some(error) = error {
-                    this.life.fail(&error);
+                if error.is_none_or(|error| this.life.fail(&error)) {
+                    context.stop();
                 }
-                context.stop();
                 Err(Failed)
             }
         })))

@@ -8,10 +8,13 @@ use actix::{
     Recipient, ResponseActFuture, Supervisor, WrapFuture as _,
 };
 
+use tokio::sync::watch;
+
 use crate::{
     applier::{Applier, CatchUp},
     config::{self, Config},
     consumer::Consumer,
+    life::Ending,
     pg_listener::{Downstream, PgListener, Tell},
     publisher::Publisher,
 };
@@ -38,6 +41,9 @@ pub struct Replicator {
     listener: Option<Addr<PgListener>>,
     publisher: Option<Addr<Publisher>>,
     replicas: Vec<Side>,
+    /// Tells stages that wait for a server that the root ends.
+    tell: watch::Sender<bool>,
+    hear: Ending,
 }
 
 /// A replica's side: its first actor.
@@ -50,13 +56,14 @@ impl Replicator {
     /// A root for everything in the configuration.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config: Rc::new(config), listener: None, publisher: None, replicas: Vec::new() }
+        let (tell, hear) = Ending::channel();
+        Self { config: Rc::new(config), listener: None, publisher: None, replicas: Vec::new(), tell, hear }
     }
 
     fn start_publisher(&self, broker: &config::Broker) -> Addr<Publisher> {
         let names = self.config.replicas.iter().map(|replica| replica.name.clone()).collect();
-        let broker = broker.clone();
-        Supervisor::start(move |_| Publisher::new(broker, names))
+        let (broker, ending) = (broker.clone(), self.hear.clone());
+        Supervisor::start(move |_| Publisher::new(broker, names, ending))
     }
 
     fn start_listener(&self) -> Addr<PgListener> {
@@ -64,17 +71,17 @@ impl Replicator {
             Some(publisher) => Downstream::Publisher(publisher.clone()),
             None => Downstream::Appliers(self.appliers()),
         };
-        let config = Rc::clone(&self.config);
-        Supervisor::start(move |_| PgListener::new(config, downstream))
+        let (config, ending) = (Rc::clone(&self.config), self.hear.clone());
+        Supervisor::start(move |_| PgListener::new(config, downstream, ending))
     }
 
     fn start_side(&self, replica: config::Replica) -> Side {
-        let (config, of) = (Rc::clone(&self.config), replica.clone());
+        let (config, of, ending) = (Rc::clone(&self.config), replica.clone(), self.hear.clone());
         match self.config.broker.clone() {
             Some(broker) => {
-                Side::Consumer(replica, Supervisor::start(move |_| Consumer::new(config, broker, of)))
+                Side::Consumer(replica, Supervisor::start(move |_| Consumer::new(config, broker, of, ending)))
             }
-            None => Side::Applier(replica, Supervisor::start(move |_| Applier::new(&config, of))),
+            None => Side::Applier(replica, Supervisor::start(move |_| Applier::new(&config, of, ending))),
         }
     }
 
@@ -171,6 +178,8 @@ impl Handler<Drain> for Replicator {
 
     /// Sources first: nothing new is cut, then what was taken from the queues is applied.
     fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        // An error means that nobody is there to hear it.
+        let _ = self.tell.send(true);
         let listener = self.listener.take();
         let sides = std::mem::take(&mut self.replicas);
         let draining = async move {

@@ -1,6 +1,6 @@
 -- Up to where the changelog can be trimmed.
 -- Parameters: $1 int4: hours that changes are kept for replicas that are away; $2 int8: bytes that the
--- changelog may take.
+-- changelog may take; $3 bool: whether batches are published, so that the next one's start counts.
 -- Returns a transaction, below which entries can go (NULL if none is there), and whether that leaves
 -- behind a replica that still needs them.
 -- Reads pgfanout.changelog (its first entries), pgfanout.replica, pgfanout.batch.
@@ -12,7 +12,7 @@ WITH
             (
                 SELECT pg_snapshot_xmin(b.from_snapshot)
                 FROM pgfanout.batch b
-                WHERE b.replica IS NULL
+                WHERE b.replica IS NULL AND $3::bool
                 ORDER BY b.number DESC
                 LIMIT 1
             ),

@@ -25,7 +25,7 @@ pub async fn record(
 }
 
 /// Where the next batch for all starts: the end of the last one if it is known to be published, else its
-/// start, else now.
+/// start; the first time, now, which is noted: a listener that comes after a crash must not start later.
 ///
 /// # Errors
 /// When the primary does not answer.

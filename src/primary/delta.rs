@@ -396,6 +396,15 @@ fn changed_key(table: &Table, row: &Row) -> Result<ChangedKey> {
     Ok(ChangedKey { key, net: row.get("net"), old: row.get("old") })
 }
 
+/// The primary's present.
+///
+/// # Errors
+/// When the link breaks.
+pub async fn present(primary: &Session) -> Result<Snapshot> {
+    let row = primary.query_one("reading the time", "SELECT pg_current_snapshot()::text", &[]).await?;
+    snapshot(row.get(0))
+}
+
 /// Reads a snapshot that the primary printed.
 ///
 /// # Errors

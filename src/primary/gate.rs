@@ -6,6 +6,7 @@
 //! at M, or is in progress in M. Once all of those have ended and a look finds nothing, nothing can be
 //! waiting that did not notify.
 
+use super::delta::present;
 use crate::{error::Result, postgres::Session, snapshot::Snapshot};
 
 /// Whether the flag says that the publisher sleeps, and since when.
@@ -29,8 +30,7 @@ impl Gate {
     pub async fn fall_asleep(&mut self, primary: &Session) -> Result<()> {
         set(primary, 1).await?;
         // A statement of its own: its snapshot must be later than the flag.
-        let row = primary.query_one("falling asleep", "SELECT pg_current_snapshot()::text", &[]).await?;
-        self.asleep_since = Some(super::delta::snapshot(row.get(0))?);
+        self.asleep_since = Some(present(primary).await?);
         Ok(())
     }
 

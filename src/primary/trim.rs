@@ -10,10 +10,10 @@ const ENTRIES_AT_ONCE: i64 = 50_000;
 ///
 /// # Errors
 /// When the link breaks.
-pub async fn trim(primary: &Session, (hours, bytes): (u32, u64)) -> Result<()> {
+pub async fn trim(primary: &Session, (hours, bytes): (u32, u64), publishes: bool) -> Result<()> {
     let (hours, bytes) = (i32::try_from(hours).unwrap_or(i32::MAX), i64::try_from(bytes).unwrap_or(i64::MAX));
     let limit = include_str!("../../sql/primary/trim_limit.sql");
-    let row = primary.query_one("looking what can be trimmed", limit, &[&hours, &bytes]).await?;
+    let row = primary.query_one("looking what can be trimmed", limit, &[&hours, &bytes, &publishes]).await?;
     let (before, forced): (Option<String>, bool) = (row.get("before"), row.get("forced"));
     let Some(before) = before else { return Ok(()) };
     if forced {

@@ -73,6 +73,32 @@ async fn a_panic_in_any_actor_is_healed_with_a_broker() {
     is_healed(World::new(1).await, &panics).await;
 }
 
+/// What is committed while nobody listens, before the first batch ever, must not wait for the next change.
+async fn what_nobody_heard_arrives(world: World) {
+    world.primary().execute("CREATE TABLE t (n int PRIMARY KEY)").await;
+    let config = Config::load(&world.config().write()).expect("it is well-formed");
+    let replicator: Addr<Replicator> = Replicator::new(config.clone()).start();
+    eventually(Duration::from_secs(60), "the table follows", async || {
+        let there = world.replica(1).client().await;
+        let follows = "SELECT FROM pgfanout.replicated_table WHERE snapshot IS NULL";
+        there.query_opt(follows, &[]).await.is_ok_and(|row| row.is_some())
+    })
+    .await;
+    replicator.send(Panic::Listener).await.expect("the root lives");
+    arrives(&world, 0).await;
+    replicator.send(super::Drain).await.expect("the root lives");
+}
+
+#[actix::test]
+async fn what_nobody_heard_arrives_with_a_broker() {
+    what_nobody_heard_arrives(World::new(1).await).await;
+}
+
+#[actix::test]
+async fn what_nobody_heard_arrives_without_a_broker() {
+    what_nobody_heard_arrives(World::plan(1).without_broker().build().await).await;
+}
+
 #[actix::test]
 async fn a_panic_in_any_actor_is_healed_without_a_broker() {
     is_healed(World::plan(1).without_broker().build().await, &[Panic::Listener, Panic::Applier]).await;
