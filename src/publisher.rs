@@ -64,8 +64,17 @@ impl Supervised for Publisher {}
 impl Handler<Ready> for Publisher {
     type Result = bool;
 
-    fn handle(&mut self, _: Ready, _: &mut Self::Context) -> bool {
-        self.life.session().is_some_and(Publishing::is_ready)
+    fn handle(&mut self, _: Ready, context: &mut Self::Context) -> bool {
+        let Some(session) = self.life.session() else { return false };
+        if session.is_lost() {
+            // Nothing would be published until it is ready, and so nobody else would notice.
+            let error = Error::Disconnected("broker: the publisher's connection broke".to_owned());
+            if self.life.fail(&error) {
+                context.stop();
+            }
+            return false;
+        }
+        session.is_ready()
     }
 }
 

@@ -51,6 +51,12 @@ impl Publishing {
         Ok(Self { connection, channel, exchange, unconfirmed: VecDeque::new(), window })
     }
 
+    /// Whether the connection is gone; it does not come back.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        !self.connection.status().connected()
+    }
+
     /// Whether the broker accepts messages now: it is there, and not short of memory or disk.
     #[must_use]
     pub fn is_ready(&self) -> bool {

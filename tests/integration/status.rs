@@ -176,7 +176,9 @@ async fn what_a_replica_lacks_is_counted_and_grows_old() {
 
     let found = status(&world).await;
     let replica = &found["replicas"][0];
-    assert!(replica["position"]["snapshot"].as_str().unwrap().ends_with(&format!(":{xid}")), "{replica}");
+    // Other databases of the server have transactions, too.
+    let in_progress = replica["position"]["snapshot"].as_str().unwrap().rsplit_once(':').unwrap().1;
+    assert!(in_progress.split(',').any(|other| other == xid), "{replica}");
     assert_eq!(replica["behind"]["changes"], 3, "one insert of the old transaction, two updates");
     assert!(replica["behind"]["bytes"].as_i64().unwrap() > 20, "{replica}");
     assert!(replica["behind"]["seconds"].as_f64().unwrap() > 0.0, "{replica}");
