@@ -1,5 +1,7 @@
 //! What an applier does with its connections: to its replica, and, when it needs it, to the primary.
 
+mod reporting;
+
 use std::{cell::Cell, rc::Rc};
 
 use tokio_postgres::error::SqlState;
@@ -8,8 +10,8 @@ use crate::{
     batch::{Batch, Part},
     config,
     error::{Error, Result},
-    postgres::{ANSWER_LIMIT, Database},
-    primary::source::{Report, Source},
+    postgres::Database,
+    primary::source::Source,
     replica::{
         apply::{Due, Malformed, Written, due, is_conflict, read, write},
         catch_up::{Caught, catch_up},
@@ -21,13 +23,6 @@ use crate::{
 
 /// How many changes of waiting batches may share a transaction.
 const CHANGES_AT_ONCE: u64 = 20_000;
-
-/// For how many reports in a row the primary may say that more was published, while nothing comes, before
-/// it is taken for lost.
-const PATIENCE: u32 = 3;
-
-/// For how many reports in a row nothing may come before the beginning of a batch is given up.
-const MAX_QUIET: u32 = 30;
 
 /// An applier's session.
 pub struct Applying {
@@ -331,78 +326,5 @@ impl Applying {
         self.commit().await?;
         self.replica.reload().await?;
         self.catch_up().await
-    }
-
-    /// Tells the primary where the replica stands, and looks whether something got lost.
-    ///
-    /// # Errors
-    /// As [`Self::catch_up`]. That the primary is away is no error here: its listener says so.
-    pub async fn report(&mut self) -> Result<()> {
-        self.quiet += 1;
-        if self.quiet >= MAX_QUIET {
-            // No transaction stays open on the replica because a publisher is gone.
-            self.give_up_begun().await?;
-        }
-        let Some((_, position)) = self.position() else {
-            // No table was captured yet when we last looked.
-            self.registry = None;
-            return self.catch_up().await;
-        };
-        let Ok((replica, source)) = self.source().await else { return Ok(()) };
-        let Some(oldest) = replica.oldest() else { return Ok(()) };
-        let state =
-            if replica.tables.iter().any(|table| table.own.is_some()) { "copying" } else { "following" };
-        let batch = replica.position.as_ref().and_then(|position| position.batch.as_ref());
-        let report = Report { oldest, batch, state };
-        let Ok(told) = source.report(&replica.name, &report).await else {
-            self.source = None;
-            return Ok(());
-        };
-        let ready = self.replica.tables.iter().any(|table| table.own.is_some() && !table.copying);
-        if self.registry.as_ref() != Some(&told.registry) {
-            self.registry = None;
-            return self.catch_up().await;
-        }
-        self.missed = if told.published.is_subset_of(&position) { 0 } else { self.missed + 1 };
-        if self.missed >= PATIENCE || ready {
-            self.missed = 0;
-            return self.catch_up().await;
-        }
-        Ok(())
-    }
-
-    /// Commits what is whole; the beginning of a batch is given up.
-    ///
-    /// # Errors
-    /// When the replica fails.
-    pub async fn drain(&mut self) -> Result<()> {
-        self.commit().await?;
-        if self.source.is_some() { self.report().await } else { Ok(()) }
-    }
-
-    /// Says how it is.
-    pub fn say_status(&self) {
-        let position =
-            self.replica.position.as_ref().map(|position| position.snapshot.to_string()).unwrap_or_default();
-        let copying = self.replica.tables.iter().filter(|table| table.own.is_some()).count();
-        tracing::info!(
-            event = "status",
-            stage = "applier",
-            replica = self.replica.name,
-            position,
-            copying,
-            tables = self.replica.tables.len(),
-            changes = self.applied.take(),
-            caught_up = self.caught_up.take(),
-            "changes applied and caught up since the last status"
-        );
-    }
-
-    /// Leaves word on the primary that the replica needs an operator, for `status` to show.
-    pub async fn report_halted(primary: &Database, replica: &str, reason: &str) {
-        let Ok(session) = primary.connect("pgfanout applier", ANSWER_LIMIT).await else { return };
-        let statement = include_str!("../sql/primary/report_halted.sql");
-        // Best effort: the log has it.
-        let _ = session.execute("reporting a halt", statement, &[&replica, &reason]).await;
     }
 }

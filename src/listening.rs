@@ -19,9 +19,10 @@ use crate::{
     primary::{
         batch::{mark_published, record, resume_from},
         capture,
-        delta::{Reader, Since, look, present},
+        delta::Reader,
         gate::Gate,
         install::install,
+        look::{Since, look, present},
         trim::trim,
     },
     publisher::{Publisher, Ready},

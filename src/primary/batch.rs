@@ -1,6 +1,6 @@
 //! The primary's record of the batches that were cut.
 
-use super::delta::snapshot;
+use super::look::snapshot;
 use crate::{batch::Batch, error::Result, postgres::Session, snapshot::Snapshot};
 
 /// Gives a delta a name, and makes everything it saw durable: the commit of the record flushes the

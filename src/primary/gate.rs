@@ -6,7 +6,7 @@
 //! at M, or is in progress in M. Once all of those have ended and a look finds nothing, nothing can be
 //! waiting that did not notify.
 
-use super::delta::present;
+use super::look::present;
 use crate::{error::Result, postgres::Session, snapshot::Snapshot};
 
 /// Whether the flag says that the publisher sleeps, and since when.

@@ -2,7 +2,7 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::delta::{Reader, snapshot};
+use super::{delta::Reader, look::snapshot};
 use crate::{
     error::{Error, Result},
     postgres::{ANSWER_LIMIT, Database, Session},

@@ -12,7 +12,8 @@ use crate::{
     postgres::Session,
     primary::{
         batch::record,
-        delta::{Cursor, Delta, Group, Since, look},
+        delta::{Cursor, Delta, Group},
+        look::{Since, look},
         source::Source,
     },
     record::push_csv_line,

@@ -1,0 +1,53 @@
+//! Looking whether anything changed, and what time it is on the primary: no transaction is held for it.
+
+use crate::{
+    error::{Error, Result},
+    postgres::Session,
+    snapshot::Snapshot,
+};
+
+/// Where a delta starts, for which tables; `None` is all.
+#[derive(Clone, Debug)]
+pub struct Since {
+    /// The earlier snapshot.
+    pub from: Snapshot,
+    /// The tables by their number in `pgfanout.captured_table`.
+    pub tables: Option<Vec<i32>>,
+}
+
+/// What a look found.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// The moment of the look.
+    pub now: Snapshot,
+    /// The tables that changed.
+    pub tables: Vec<i32>,
+}
+
+/// Whether and where anything changed, in one statement that holds nothing.
+///
+/// # Errors
+/// When the link breaks or does not answer.
+pub async fn look(primary: &Session, since: &Since) -> Result<Look> {
+    let statement = include_str!("../../sql/primary/look.sql");
+    let from = since.from.to_string();
+    let row = primary.query_one("looking for changes", statement, &[&from, &since.tables]).await?;
+    Ok(Look { now: snapshot(row.get("now"))?, tables: row.get("tables") })
+}
+
+/// The primary's present.
+///
+/// # Errors
+/// When the link breaks.
+pub async fn present(primary: &Session) -> Result<Snapshot> {
+    let row = primary.query_one("reading the time", "SELECT pg_current_snapshot()::text", &[]).await?;
+    snapshot(row.get(0))
+}
+
+/// Reads a snapshot that the primary printed.
+///
+/// # Errors
+/// When it is none.
+pub fn snapshot(text: &str) -> Result<Snapshot> {
+    text.parse().map_err(|error| Error::Unfit(format!("primary: {text:?}: {error}")))
+}
