@@ -48,7 +48,8 @@
 //! 3. On the [primary]: [`primary::install`] puts the schema `pgfanout` there, [`primary::capture`] the
 //!    triggers of a table (`sql/primary/`). A transaction writes; its triggers log keys; if the publisher is
 //!    asleep, [by its flag](primary::gate), they notify.
-//! 4. [`pg_listener`] is woken, and its session ([`listening`]) opens a [delta](primary::delta), records the
+//! 4. [`pg_listener`] is woken, and its session ([`listening`]) [looks](primary::look), opens a
+//!    [delta](primary::delta), records the
 //!    [batch](primary::batch) on the primary, which flushes all that the delta saw, and [cuts](cut) it into
 //!    parts. [`publisher`] hands them to the [broker] and answers when the broker has the batch safe.
 //! 5. For each replica, [`consumer`] takes deliveries, and offers their parts to its [`applier`], until
@@ -73,9 +74,10 @@
 //! and the sender keeps what it sent until then. [`life`] is what all share: the session is taken out for
 //! each piece of work and put back when that went well. A failure drops the session and stops the actor; its
 //! supervisor starts its next life, which connects after a delay that doubles with each failure in a row, up
-//! to 20 seconds. There is no other way of recovering. actix does not notice panics: each owner looks every
+//! to 5 seconds, or after 20 where only an operator can help. There is no other way of recovering. actix does not notice panics: each owner looks every
 //! second whether what it owns lives, and makes it anew. An advisory lock on the primary (publishing) and on
-//! each replica (applying) has a second process stand by. To end, sources stop first, then
+//! each replica (applying) has a second process stand by; its consumer takes no messages. Stages that wait
+//! for a server hear at once that the root [ends](life::Ending). To end, sources stop first, then
 //! [`Drain`](replicator::Drain) goes down the line, so that its answer means that all before it is done.
 //!
 //! # What happens when something fails
@@ -86,7 +88,7 @@
 //! | the primary | replicas apply what is in their queues, and wait |
 //! | the broker, or one short of memory | no batch is opened while it does not accept messages; then one delta has it all |
 //! | a message lost, a queue dropped or deleted | the next batch does not fit, or the position lags behind what was published: the replica catches up |
-//! | the beginning of a batch without its end | its transaction is rolled back, and the replica catches up |
+//! | the beginning of a batch without its end | its transaction is rolled back; the batch is cut again, or the replica catches up |
 //! | a message that is not ours | it is rejected to the queue `EXCHANGE.rejected` |
 //! | a row larger than a message may be | it travels as a reference, and the replica catches up |
 //! | a copy is interrupted | it goes on with the chunks that are not noted as copied |
