@@ -1,7 +1,10 @@
 //! Passwords and rows are never shown.
 
 use crate::support::{Mode, PATIENCE, program, until_same, world};
-use pgfanout_testbed::{config::ConfigFile, process::Finished};
+use pgfanout_testbed::{
+    config::ConfigFile,
+    process::{Finished, Pgfanout},
+};
 
 const TRACE: &str = "[log]\nformat = \"json\"\nlevel = \"trace\"";
 
@@ -38,19 +41,31 @@ async fn a_password_is_never_shown() {
     config.primary.url =
         format!("postgresql://postgres:${{HUSH}}@127.0.0.1:{}/x", world.primary().cluster().port());
     let mut pgfanout = program().env("HUSH", password).run(&config.write());
-    for stage in ["pg_listener", "publisher", "consumer", "applier"] {
-        pgfanout
-            .wait_for(0, &format!("a failure of {stage}"), PATIENCE, |line| {
-                (line["event"] == "failed" || line["event"] == "halted") && line["stage"] == stage
-            })
-            .await;
+    for stage in ["pg_listener", "publisher", "applier"] {
+        until_failed(&mut pgfanout, stage).await;
     }
+    pgfanout.terminate().await;
+    assert!(pgfanout.lines().iter().all(|line| !line.contains(password)), "{:?}", pgfanout.lines());
+    // A consumer tries the broker only when its replica is within reach.
+    world.primary().execute("CREATE TABLE t (k int PRIMARY KEY)").await;
+    let mut broker_only = world.config().more(TRACE);
+    broker_only.broker.clone_from(&config.broker);
+    let mut pgfanout = program().run(&broker_only.write());
+    until_failed(&mut pgfanout, "consumer").await;
     pgfanout.terminate().await;
     assert!(pgfanout.lines().iter().all(|line| !line.contains(password)), "{:?}", pgfanout.lines());
     config.primary.url = format!("postgresql://postgres:{password}@@:/x@y");
     let Finished { code, stdout, stderr } = program().once("check", &config.write(), &[]).await;
     assert_eq!(code, Some(2));
     assert!(!stdout.contains(password) && !stderr.contains(password), "{stdout}{stderr}");
+}
+
+async fn until_failed(pgfanout: &mut Pgfanout, stage: &str) {
+    pgfanout
+        .wait_for(0, &format!("a failure of {stage}"), PATIENCE, |line| {
+            (line["event"] == "failed" || line["event"] == "halted") && line["stage"] == stage
+        })
+        .await;
 }
 
 /// Rows arrive, or are refused by something that only the replica has: in the broker's batches, and when
