@@ -19,7 +19,7 @@ use crate::{
     account::Account,
     port,
     premises::{Farewell, Premises},
-    server::Server,
+    server::{Server, tail},
 };
 
 /// A RabbitMQ node of our own, without plugins, on free ports of 127.0.0.1.
@@ -93,12 +93,23 @@ impl Broker {
     /// Starts it again after [`stop`](Self::stop) or [`kill9`](Self::kill9), on the same port with the
     /// same data, and returns when it takes connections.
     pub async fn start_again(&self) {
+        let Err(first) = self.boot().await else { return };
+        // Seen once in many hundred boots: a node that neither ended nor got ready.
+        eprintln!("{first}\nkilled, and started once more");
+        self.node.kill9().await;
+        self.boot().await.unwrap_or_else(|problem| panic!("{problem}"));
+    }
+
+    async fn boot(&self) -> Result<(), String> {
         // Called directly: the wrapper in /usr/sbin insists on the user rabbitmq.
         let mut command = Command::new(self.installation.join("sbin/rabbitmq-server"));
         self.prepare(&mut command);
         self.node.start(&mut command, &self.log());
         let ready = self.node.wait_until(&self.log(), async || self.answers().await).await;
-        ready.unwrap_or_else(|problem| panic!("{problem}"));
+        ready.map_err(|problem| {
+            let log = self.premises.path().join("log/pgfanout@localhost.log");
+            format!("{problem}\nand its own log:\n{}", tail(&log, 40))
+        })
     }
 
     /// What node, name service and command line tools must agree on.

@@ -16,6 +16,10 @@ use nix::{
 
 use crate::premises::working_in;
 
+/// How long a server may take to get ready. A RabbitMQ node that starts among other work on two cores
+/// was seen to need half a minute.
+const READY: Duration = Duration::from_secs(120);
+
 /// A server that works in a directory of its own, with all its child processes.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -56,8 +60,7 @@ impl Server {
                 return Ok(());
             }
             let ended = self.exit_status().map(|status| format!("ended with {status}"));
-            let slow =
-                (started.elapsed() > Duration::from_secs(60)).then(|| "is not ready after 60 s".into());
+            let slow = (started.elapsed() > READY).then(|| format!("is not ready after {READY:?}"));
             if let Some(problem) = ended.or(slow) {
                 return Err(format!("{} {problem}; its log ends:\n{}", self.name, tail(log, 40)));
             }
