@@ -261,7 +261,8 @@ impl Handler<CopyEnded> for Applier {
                 self.copy_failures + 1
             }
         };
-        with_session!(self, |session| session.after_copy(), |this, result| {
+        let copied = ended.is_ok();
+        with_session!(self, |session| session.after_copy(copied), |this, result| {
             // Said in the log already.
             let _ = result;
         })

@@ -245,7 +245,7 @@ impl Applying {
             let (replica, source) = source;
             match catch_up(replica, source, forced).await {
                 Ok(Caught::Nothing) => return Ok(()),
-                Ok(Caught::Altered) => self.registry = None,
+                Ok(Caught::Unfit) => self.registry = None,
                 Ok(Caught::To(_, changes)) => {
                     self.caught_up.set(self.caught_up.get() + changes);
                     return Ok(());
@@ -318,7 +318,11 @@ impl Applying {
     ///
     /// # Errors
     /// As [`Self::catch_up`].
-    pub async fn after_copy(&mut self) -> Result<()> {
+    pub async fn after_copy(&mut self, copied: bool) -> Result<()> {
+        if !copied {
+            // It may be that the table, or how far the changelog goes back, does not fit any more.
+            self.registry = None;
+        }
         if matches!(self.open, Open::Begun(..)) {
             // Between the parts of a batch: reading through the same session does not disturb it.
             return self.replica.reload().await;

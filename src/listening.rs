@@ -17,9 +17,9 @@ use crate::{
     postgres::{ANSWER_LIMIT, Database, SESSION_LOCK, Session},
     prepare::{Wanted, wanted_tables},
     primary::{
-        batch::{mark_published, record, resume_from},
+        batch::{mark_published, record, resume_from, start_anew},
         capture,
-        delta::Reader,
+        delta::{Cut, Reader},
         gate::Gate,
         install::install,
         look::{Since, look, present},
@@ -160,6 +160,9 @@ impl Listening {
         }
         let since = Since { from: self.from.clone(), tables: None };
         let look = look(&self.control, &since).await?;
+        if look.trimmed && publisher.is_some() {
+            return self.start_anew().await;
+        }
         if look.tables.is_empty() {
             return self.rest(&look.now).await;
         }
@@ -203,8 +206,9 @@ impl Listening {
             return Ok(later);
         }
         let delta = match self.reader.cut(vec![since], changed).await {
-            Ok(Some(delta)) => delta,
-            Ok(None) => return Ok(Next { changed: true, after: Duration::ZERO }),
+            Ok(Cut::Open(delta)) => delta,
+            Ok(Cut::Again) => return Ok(Next { changed: true, after: Duration::ZERO }),
+            Ok(Cut::Trimmed) => return self.start_anew().await,
             Err(error) if capture::was_locked(&error) => return Ok(later),
             Err(error) => return Err(error),
         };
@@ -219,6 +223,19 @@ impl Listening {
         self.from = to;
         self.unnoted = Some(number);
         self.batches.set(self.batches.get() + 1);
+        Ok(Next { changed: true, after: Duration::ZERO })
+    }
+
+    /// What the next batch had to tell was trimmed before it could be published: batches go on from now, and
+    /// each replica finds that something before is missing.
+    async fn start_anew(&mut self) -> Result<Next> {
+        tracing::warn!(
+            event = "batches_anew",
+            "changes were trimmed from the changelog before they could be published; replicas that lack them \
+             are copied anew"
+        );
+        self.unnoted = None;
+        self.from = start_anew(&self.control).await?;
         Ok(Next { changed: true, after: Duration::ZERO })
     }
 

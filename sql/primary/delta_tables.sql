@@ -1,9 +1,17 @@
 -- The tables of a delta. Runs in the transaction whose snapshot is the delta's end.
 -- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter, NULL for all.
--- Returns at least one row: the end; then for each changed table its id (NULL where nothing changed),
+-- Returns at least one row: the end, and whether changes since the start are gone from the changelog; then for each changed table its id (NULL where nothing changed),
 -- the number of its definition, whether it was truncated, and how many entries the log has.
 -- Reads: pgfanout.changelog as look.sql does.
-SELECT pg_current_snapshot()::text AS until, c.table_id, c.definition, c.truncated, c.entries
+SELECT
+    pg_current_snapshot()::text AS until,
+    EXISTS (
+        SELECT FROM pgfanout.installation i WHERE i.trimmed_before > pg_snapshot_xmin($1::text::pg_snapshot)
+    ) AS trimmed,
+    c.table_id,
+    c.definition,
+    c.truncated,
+    c.entries
 FROM
     (SELECT 1) AS always
     LEFT JOIN (

@@ -1,7 +1,8 @@
 -- Whether anything changed since a snapshot, without holding anything: one statement, one moment.
 -- Parameters: $1 pg_snapshot as text; $2 int4[]: the tables that matter, NULL for all.
--- Returns the moment of the look, and the tables with changes, broken ones left out.
--- Reads: pgfanout.changelog by two index scans: what began after the snapshot, and what it saw running.
+-- Returns the moment of the look, the tables with changes, broken ones left out, and whether changes since
+-- the snapshot are gone from the changelog.
+-- Reads: pgfanout.installation; pgfanout.changelog by two index scans: what began after the snapshot, and what it saw running.
 SELECT
     pg_current_snapshot()::text AS now,
     ARRAY(
@@ -16,4 +17,7 @@ SELECT
             ) c
             JOIN pgfanout.captured_table t ON t.id = c.table_id AND t.broken IS NULL
         WHERE $2::int4[] IS NULL OR c.table_id = ANY ($2)
-    ) AS tables
+    ) AS tables,
+    EXISTS (
+        SELECT FROM pgfanout.installation i WHERE i.trimmed_before > pg_snapshot_xmin($1::text::pg_snapshot)
+    ) AS trimmed

@@ -35,6 +35,16 @@ pub async fn resume_from(primary: &Session) -> Result<Snapshot> {
     snapshot(row.get("resume_from"))
 }
 
+/// Where batches start that leave out what came before, because it is gone from the changelog: now.
+///
+/// # Errors
+/// When the primary does not answer.
+pub async fn start_anew(primary: &Session) -> Result<Snapshot> {
+    let statement = include_str!("../../sql/primary/start_anew.sql");
+    let row = primary.query_one("starting batches anew", statement, &[]).await?;
+    snapshot(row.get("resume_from"))
+}
+
 /// Notes that all parts of the batch were confirmed, so that it is not cut again after a restart.
 ///
 /// # Errors

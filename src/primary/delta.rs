@@ -99,12 +99,11 @@ impl Reader {
     }
 
     /// Begins a delta over the tables that changed, from several earlier snapshots at once; its end is
-    /// now. `None` when tables turned up that were not known to have changed, or a table was altered
-    /// meanwhile: look and cut again.
+    /// now.
     ///
     /// # Errors
     /// When the link breaks, a lock is not to be had at once, or a table does not fit.
-    pub async fn cut(&self, starts: Vec<Since>, changed: &[i32]) -> Result<Option<Delta<'_>>> {
+    pub async fn cut(&self, starts: Vec<Since>, changed: &[i32]) -> Result<Cut<'_>> {
         // What an earlier delta left open, because it failed or is to be cut again: in it, everything would
         // fail, or be as it was then.
         self.primary.roll_back().await?;
@@ -122,11 +121,13 @@ impl Reader {
         self.primary.begin("beginning a delta", &begin).await?;
         let mut delta = Delta { primary: &self.primary, to: None, starts: Vec::new() };
         for since in starts {
-            if !delta.add(since, &known).await? {
-                return Ok(None);
+            match delta.add(since, &known).await? {
+                Added::All => {}
+                Added::Unknown => return Ok(Cut::Again),
+                Added::Trimmed => return Ok(Cut::Trimmed),
             }
         }
-        Ok(Some(delta))
+        Ok(Cut::Open(delta))
     }
 
     /// The table by its number; `None` if it is not captured any more.
@@ -149,6 +150,18 @@ impl Reader {
     }
 }
 
+/// What came of cutting a delta.
+#[derive(Debug)]
+pub enum Cut<'a> {
+    /// It is open.
+    Open(Delta<'a>),
+    /// Tables turned up that were not known to have changed, or a table was altered meanwhile: look and
+    /// cut again.
+    Again,
+    /// Changes since one of the starts are gone from the changelog: there is no such delta any more.
+    Trimmed,
+}
+
 /// What changed up to one snapshot, open for reading as long as it lives.
 #[derive(Debug)]
 pub struct Delta<'a> {
@@ -164,6 +177,13 @@ struct Start {
     tables: Vec<(Rc<Table>, bool)>,
     /// How many changes were logged; there may be fewer keys.
     entries: i64,
+}
+
+/// What was found out about a start.
+enum Added {
+    All,
+    Unknown,
+    Trimmed,
 }
 
 /// How far the keys of a delta were read.
@@ -205,26 +225,29 @@ impl Delta<'_> {
         tables.filter(|(_, truncated)| *truncated).map(|(table, _)| table)
     }
 
-    /// Finds the tables that changed since the start; false if one of them is not among the known.
-    async fn add(&mut self, since: Since, known: &[Rc<Table>]) -> Result<bool> {
+    /// Finds the tables that changed since the start.
+    async fn add(&mut self, since: Since, known: &[Rc<Table>]) -> Result<Added> {
         let statement = include_str!("../../sql/primary/delta_tables.sql");
         let from = since.from.to_string();
         let doing = "reading which tables changed";
         let rows = self.primary.query(doing, statement, &[&from, &since.tables]).await?;
         let (mut tables, mut entries) = (Vec::new(), 0);
         for row in &rows {
+            if row.get("trimmed") {
+                return Ok(Added::Trimmed);
+            }
             self.to = Some(snapshot(row.get("until"))?);
             let Some(id) = row.get::<_, Option<i32>>("table_id") else { continue };
             let definition: i64 = row.get("definition");
             let Some(table) = known.iter().find(|table| table.id == id && table.definition == definition)
             else {
-                return Ok(false);
+                return Ok(Added::Unknown);
             };
             tables.push((Rc::clone(table), row.get("truncated")));
             entries += row.get::<_, i64>("entries");
         }
         self.starts.push(Start { since, tables, entries });
-        Ok(true)
+        Ok(Added::All)
     }
 
     /// The next keys of the delta, by table; `None` at the end.

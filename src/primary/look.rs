@@ -22,6 +22,8 @@ pub struct Look {
     pub now: Snapshot,
     /// The tables that changed.
     pub tables: Vec<i32>,
+    /// Whether changes since the start are gone from the changelog, so that no delta has them all.
+    pub trimmed: bool,
 }
 
 /// Whether and where anything changed, in one statement that holds nothing.
@@ -32,7 +34,7 @@ pub async fn look(primary: &Session, since: &Since) -> Result<Look> {
     let statement = include_str!("../../sql/primary/look.sql");
     let from = since.from.to_string();
     let row = primary.query_one("looking for changes", statement, &[&from, &since.tables]).await?;
-    Ok(Look { now: snapshot(row.get("now"))?, tables: row.get("tables") })
+    Ok(Look { now: snapshot(row.get("now"))?, tables: row.get("tables"), trimmed: row.get("trimmed") })
 }
 
 /// The primary's present.

@@ -12,7 +12,7 @@ use crate::{
     postgres::Session,
     primary::{
         batch::record,
-        delta::{Cursor, Delta, Group},
+        delta::{Cursor, Cut, Delta, Group},
         look::{Since, look},
         source::Source,
     },
@@ -32,8 +32,9 @@ const MAX_CUTS: u32 = 20;
 pub enum Caught {
     /// Nothing had changed.
     Nothing,
-    /// A table was altered on the primary: it has to be compared with the replica's first.
-    Altered,
+    /// A table was altered on the primary, or the changelog does not go back far enough: the replica has to
+    /// be compared with the primary first.
+    Unfit,
     /// The delta of this name was applied; it had so many keys.
     To(Batch, u64),
 }
@@ -51,12 +52,10 @@ pub async fn catch_up(replica: &mut Replica, source: &Source, forced: bool) -> R
         |table: &Rc<Followed>| table.own.clone().map(|from| Since { from, tables: Some(vec![table.id]) });
     let mut starts: Vec<Since> = tables.iter().filter_map(start).collect();
     starts.push(Since { from: position.snapshot.clone(), tables: Some(replica.joined_ids()) });
-    let Some(delta) = cut(source, starts, joining.is_empty() && !forced).await? else {
-        return Ok(Caught::Nothing);
+    let delta = match cut(source, starts, joining.is_empty() && !forced, &tables).await? {
+        Ok(delta) => delta,
+        Err(caught) => return Ok(caught),
     };
-    if is_altered(&delta, &tables) {
-        return Ok(Caught::Altered);
-    }
     let batch = name(source, &delta, &replica.name, &position.snapshot).await?;
     replica.begin().await?;
     let changes = write(&replica.session, &tables, &delta).await?;
@@ -84,10 +83,10 @@ pub async fn catch_up_table(
     from: &Snapshot,
 ) -> Result<Caught> {
     let start = Since { from: from.clone(), tables: Some(vec![table.id]) };
-    let Some(delta) = cut(source, vec![start], true).await? else { return Ok(Caught::Nothing) };
-    if is_altered(&delta, std::slice::from_ref(table)) {
-        return Ok(Caught::Altered);
-    }
+    let delta = match cut(source, vec![start], true, std::slice::from_ref(table)).await? {
+        Ok(delta) => delta,
+        Err(caught) => return Ok(caught),
+    };
     let batch = name(source, &delta, replica_name, from).await?;
     replica.begin("beginning a transaction", "BEGIN").await?;
     let changes = write(replica, std::slice::from_ref(table), &delta).await?;
@@ -98,21 +97,33 @@ pub async fn catch_up_table(
     Ok(Caught::To(batch, changes))
 }
 
-/// Cuts a delta; `None` if nothing changed and `only_changes` are wanted.
-async fn cut(source: &Source, starts: Vec<Since>, only_changes: bool) -> Result<Option<Delta<'_>>> {
+/// Cuts a delta for these tables, or says why there is none; that nothing changed is a reason only if
+/// `only_changes` are wanted.
+async fn cut<'a>(
+    source: &'a Source,
+    starts: Vec<Since>,
+    only_changes: bool,
+    tables: &[Rc<Followed>],
+) -> Result<Result<Delta<'a>, Caught>> {
     let mut changed: Vec<i32> = Vec::new();
     for _ in 0..MAX_CUTS {
         for since in &starts {
-            let found = look(&source.control, since).await?.tables;
-            changed.extend(found);
+            let found = look(&source.control, since).await?;
+            if found.trimmed {
+                return Ok(Err(Caught::Unfit));
+            }
+            changed.extend(found.tables);
         }
         changed.sort_unstable();
         changed.dedup();
         if changed.is_empty() && only_changes {
-            return Ok(None);
+            return Ok(Err(Caught::Nothing));
         }
-        if let Some(delta) = source.reader.cut(starts.clone(), &changed).await? {
-            return Ok(Some(delta));
+        match source.reader.cut(starts.clone(), &changed).await? {
+            Cut::Open(delta) if is_altered(&delta, tables) => return Ok(Err(Caught::Unfit)),
+            Cut::Open(delta) => return Ok(Ok(delta)),
+            Cut::Again => {}
+            Cut::Trimmed => return Ok(Err(Caught::Unfit)),
         }
     }
     Err(Error::Disconnected("primary: tables kept turning up while a delta was cut".to_owned()))

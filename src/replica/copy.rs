@@ -94,9 +94,9 @@ impl Copier {
             match catch_up_table(replica, &self.replica, &source, table, snapshot).await? {
                 Caught::To(batch, changes) if changes > SMALL_DELTA => from = Some(batch.to),
                 Caught::To(..) | Caught::Nothing => break,
-                Caught::Altered => {
+                Caught::Unfit => {
                     return Err(Error::Disconnected(format!(
-                        "{}: table {} was altered while it was copied",
+                        "{}: table {} was altered, or its changes were trimmed, while it was copied",
                         self.to.name,
                         table.shape.quoted()
                     )));

@@ -48,6 +48,9 @@ pub async fn join(replica: &mut Replica, source: &Source, existing: ExistingRows
             joined.copying.push(name);
         }
     }
+    if joined.anew.is_some() {
+        move_position(replica, source).await?;
+    }
     replica.reload().await?;
     Ok(joined)
 }
@@ -73,7 +76,7 @@ async fn join_table(
     }
     let copied = anew || renumbered || table.rewritten.is_some_and(missed);
     if copied {
-        begin_copy_anew(replica, source, table, anew).await?;
+        begin_copy_anew(replica, source, table).await?;
     }
     Ok(copied)
 }
@@ -201,7 +204,7 @@ async fn compare(replica: &Replica, source: &Source, table: &Captured, noted: i6
 }
 
 /// Empties a table whose rows can't be caught up, and has it copied again from now on.
-async fn begin_copy_anew(replica: &Replica, source: &Source, table: &Captured, whole: bool) -> Result<()> {
+async fn begin_copy_anew(replica: &Replica, source: &Source, table: &Captured) -> Result<()> {
     let start = source.hold(&replica.name).await?.to_string();
     let name = format!("{}.{}", quote_identifier(&table.schema), quote_identifier(&table.table));
     replica.begin().await?;
@@ -210,13 +213,15 @@ async fn begin_copy_anew(replica: &Replica, source: &Source, table: &Captured, w
     let parameters: [&(dyn ToSql + Sync); 5] =
         [&table.id, &start, &table.rows, &table.bytes, &table.definition];
     replica.session.execute("starting a copy anew", restart, &parameters).await?;
-    if whole {
-        // No table stands at the position any more: it may move to where the first copy starts.
-        let update =
-            "UPDATE pgfanout.position SET snapshot = $1::text::pg_snapshot, number = NULL, token = NULL";
-        replica.session.execute("moving the position", update, &[&start]).await?;
-    }
     replica.session.commit().await
+}
+
+/// Moves the position to now. Only when no table stands at it any more, as each begins its copy: before,
+/// a failure must find the replica as far behind as it was.
+async fn move_position(replica: &Replica, source: &Source) -> Result<()> {
+    let now = source.hold(&replica.name).await?.to_string();
+    let update = "UPDATE pgfanout.position SET snapshot = $1::text::pg_snapshot, number = NULL, token = NULL";
+    replica.session.execute("moving the position", update, &[&now]).await.map(drop)
 }
 
 async fn definition(source: &Source, table: &Captured) -> Result<TableDefinition> {

@@ -9,6 +9,7 @@ mod documents;
 mod exact;
 mod faults;
 mod following;
+mod holes;
 mod joining;
 mod large;
 mod load;
