@@ -7,13 +7,14 @@ use std::{cell::Cell, rc::Rc};
 use tokio_postgres::error::SqlState;
 
 use crate::{
-    batch::{Batch, Part},
+    batch::Part,
     config,
     error::{Error, Result},
     postgres::Database,
     primary::source::Source,
+    protocol::{Due, Open},
     replica::{
-        apply::{Due, Malformed, Written, due, is_conflict, read, write},
+        apply::{Malformed, Written, is_conflict, read, write},
         catch_up::{Caught, catch_up},
         join::join,
         state::{Followed, Position, Replica},
@@ -41,18 +42,6 @@ pub struct Applying {
     quiet: u32,
     applied: Cell<u64>,
     caught_up: Cell<u64>,
-}
-
-/// What the open transaction holds.
-#[derive(Debug, Default)]
-enum Open {
-    /// There is none.
-    #[default]
-    Nothing,
-    /// Whole batches up to this one, of so many changes.
-    Whole(Batch, u64),
-    /// The beginning of this batch, up to the part before this number.
-    Begun(Batch, u32),
 }
 
 impl Applying {
@@ -100,29 +89,20 @@ impl Applying {
 
     /// Applies one part; returns why it is to be rejected, if it is.
     async fn apply_part(&mut self, part: &Part) -> Result<Option<String>> {
-        let position = match self.position() {
-            Some(position) => position,
-            None => {
-                self.catch_up_fully(false).await?;
-                return Ok(None);
-            }
+        let Some(Position { epoch, snapshot, .. }) = self.replica.position.clone() else {
+            self.catch_up_fully(false).await?;
+            return Ok(None);
         };
-        if part.batch.epoch != position.0 {
+        if part.batch.epoch != epoch {
             return Ok(Some("a batch of another installation of pgfanout".to_owned()));
         }
-        let follows = match &self.open {
-            Open::Begun(batch, next) => *batch == part.batch && *next == part.number,
-            Open::Nothing | Open::Whole(..) => part.number == 0,
-        };
-        if matches!(&self.open, Open::Begun(batch, _) if !follows || *batch != part.batch) {
+        if self.open.is_broken_by(part) {
             self.give_up_begun().await?;
         }
-        let follows = follows || part.number == 0;
-        let position = self.position().map_or(position.1, |(_, snapshot)| snapshot);
-        match due(&position, &part.batch) {
+        match self.open.due(&snapshot, part) {
             Due::Skip => Ok(None),
-            Due::Apply if follows => self.write_part(part).await,
-            Due::Apply | Due::CatchUp => {
+            Due::Write => self.write_part(part).await,
+            Due::CatchUp => {
                 tracing::info!(
                     event = "gap",
                     replica = self.replica.name,
@@ -169,12 +149,8 @@ impl Applying {
         };
         match written {
             Ok(Written::All) => {
-                let sum = if let Open::Whole(_, sum) = before { sum } else { 0 };
                 self.applied.set(self.applied.get() + changes);
-                self.open = match part.last {
-                    true => Open::Whole(part.batch.clone(), sum + changes),
-                    false => Open::Begun(part.batch.clone(), part.number + 1),
-                };
+                self.open = before.with(part, changes);
             }
             Ok(Written::CatchUp) => self.catch_up_fully(true).await?,
             Err(error) if is_conflict(&error) => {
@@ -199,13 +175,9 @@ impl Applying {
         self.replica.tables.iter().any(altered)
     }
 
-    /// The installation and the moment at which the replica stands, with what is written and not committed.
-    fn position(&self) -> Option<(String, Snapshot)> {
-        let Position { epoch, snapshot, .. } = self.replica.position.clone()?;
-        match &self.open {
-            Open::Whole(batch, _) => Some((epoch, batch.to.clone())),
-            Open::Nothing | Open::Begun(..) => Some((epoch, snapshot)),
-        }
+    /// The moment at which the replica stands, with what is written and not committed.
+    fn position(&self) -> Option<&Snapshot> {
+        self.replica.position.as_ref().map(|position| self.open.position(&position.snapshot))
     }
 
     /// Commits whole batches that are written; the beginning of one stays open.

@@ -29,7 +29,8 @@
 //!
 //! - **Exact**: after each commit every table that follows equals the primary's at the position.
 //! - **Whole**: no reader of a replica sees a part of a transaction, however large.
-//! - **Nothing lost, nothing twice, never backwards**, whatever is killed, cut, repeated or restored.
+//! - **Nothing lost, nothing twice, never backwards**, whatever is killed, cut, repeated or restored:
+//!   [`protocol`] has the argument.
 //! - **The application never fails because of us**, nor waits for other writers because of us.
 //! - **Isolation**: a replica that is dead, slow or broken changes nothing for the others or the primary.
 //! - **Bounded**: memory, changelog, queues and log lines have limits; at one of them a replica catches up or
@@ -53,7 +54,7 @@
 //!    [batch](primary::batch) on the primary, which flushes all that the delta saw, and [cuts](cut) it into
 //!    parts. [`publisher`] hands them to the [broker] and answers when the broker has the batch safe.
 //! 5. For each replica, [`consumer`] takes deliveries, and offers their parts to its [`applier`], until
-//!    they are committed; then it acknowledges. [`applying`] decides what is due.
+//!    they are committed; then it acknowledges. [`applying`] asks the [`protocol`] what is due.
 //! 6. On the [replica]: [`replica::apply`] writes a part (TRUNCATE, then the keys are deleted, then the rows
 //!    copied in) in a transaction with the [position](replica::state); [`replica::catch_up`] does the same
 //!    with a delta from the primary. [`replica::join`] compares the tables with those that are captured,
@@ -121,6 +122,8 @@ pub mod pg_listener;
 
 pub mod broker;
 pub mod publisher;
+
+pub mod protocol;
 
 pub mod applier;
 pub mod applying;

@@ -26,7 +26,7 @@ impl Applying {
             // No transaction stays open on the replica because a publisher is gone.
             self.give_up_begun().await?;
         }
-        let Some((_, position)) = self.position() else {
+        let Some(position) = self.position().cloned() else {
             // No table was captured yet when we last looked.
             self.registry = None;
             return self.catch_up().await;

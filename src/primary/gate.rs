@@ -57,16 +57,5 @@ async fn set(primary: &Session, value: i64) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waiting_is_safe_only_when_all_have_ended_that_may_not_have_seen_the_flag() {
-        let snapshot = |text: &str| text.parse::<Snapshot>().expect("a snapshot");
-        let gate = Gate { asleep_since: Some(snapshot("10:14:10,12")) };
-        assert!(!gate.may_wait(&snapshot("10:14:10,12")));
-        assert!(!gate.may_wait(&snapshot("12:20:12")));
-        assert!(gate.may_wait(&snapshot("13:20:13,19")));
-        assert!(!Gate::default().may_wait(&snapshot("13:20:")), "the flag is not set");
-    }
-}
+#[allow(clippy::indexing_slicing)]
+mod tests;

@@ -7,38 +7,13 @@ use futures_util::SinkExt as _;
 
 use super::state::{Followed, Replica};
 use crate::{
-    batch::{Batch, Part},
+    batch::Part,
     change::{self, Change, Operation, Record},
     error::{Error, Result},
     postgres::Session,
     record::push_csv_field,
     shape::{Key, Shape, key_arrays},
-    snapshot::Snapshot,
 };
-
-/// What is due with a batch, given where the replica stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
-    /// All of it is here.
-    Skip,
-    /// It follows, perhaps with an overlap.
-    Apply,
-    /// Something before it is missing.
-    CatchUp,
-}
-
-/// A delta carries states, so one that starts earlier than the position is harmless; one that starts
-/// later would leave a hole.
-#[must_use]
-pub fn due(position: &Snapshot, batch: &Batch) -> Due {
-    if batch.to.is_subset_of(position) {
-        Due::Skip
-    } else if batch.from.is_subset_of(position) {
-        Due::Apply
-    } else {
-        Due::CatchUp
-    }
-}
 
 /// What became of a part's changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,31 +228,4 @@ pub fn is_conflict(error: &Error) -> bool {
     let conflicts =
         [SqlState::UNIQUE_VIOLATION, SqlState::EXCLUSION_VIOLATION, SqlState::FEATURE_NOT_SUPPORTED];
     error.sqlstate().is_some_and(|state| conflicts.contains(state))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn batch(from: &str, to: &str) -> Batch {
-        let snapshot = |text: &str| text.parse().expect("a snapshot");
-        Batch {
-            epoch: String::new(),
-            number: 1,
-            token: String::new(),
-            from: snapshot(from),
-            to: snapshot(to),
-        }
-    }
-
-    #[test]
-    fn a_batch_is_applied_only_where_no_hole_is_left() {
-        let position: Snapshot = "10:12:10".parse().expect("a snapshot");
-        assert_eq!(due(&position, &batch("5:5:", "9:9:")), Due::Skip);
-        assert_eq!(due(&position, &batch("5:5:", "10:12:10")), Due::Skip, "the very place");
-        assert_eq!(due(&position, &batch("10:12:10", "13:13:")), Due::Apply, "the very next");
-        assert_eq!(due(&position, &batch("9:9:", "13:13:")), Due::Apply, "an overlap");
-        assert_eq!(due(&position, &batch("11:12:", "13:13:")), Due::CatchUp, "10 is missing");
-        assert_eq!(due(&position, &batch("12:12:", "13:13:")), Due::CatchUp);
-    }
 }
