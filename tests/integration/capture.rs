@@ -1,5 +1,6 @@
 //! Capture on the primary: every change is logged by key, and the application never notices.
 
+mod application;
 mod counting;
 mod ddl;
 mod install;
