@@ -164,15 +164,16 @@ async fn one_database_is_not_two_however_it_is_written() {
     }
 }
 
-#[tokio::test]
-async fn a_check_says_that_all_is_well_or_what_is_missing_and_changes_nothing() {
-    let world = world(Mode::Broker, 1).build().await;
+async fn a_check_says_that_all_is_well_or_what_is_missing_and_changes_nothing(mode: Mode) {
+    let world = world(mode, 1).build().await;
     world.primary().execute("CREATE TABLE t (id int PRIMARY KEY)").await;
     let before = (dump(world.primary()), dump(world.replica(1)));
     let Finished { code, stdout, stderr } = program().once("check", &world.config().write(), &[]).await;
     assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(0), "all is well\n", ""));
     assert_eq!((dump(world.primary()), dump(world.replica(1))), before);
-    assert_eq!(left_on_the_broker(&world).await, Vec::<String>::new());
+    if mode == Mode::Broker {
+        assert_eq!(left_on_the_broker(&world).await, Vec::<String>::new());
+    }
 
     let role = format!("{}_plain", world.exchange());
     let create = format!("CREATE ROLE {role} LOGIN PASSWORD 'plain'");
@@ -185,13 +186,16 @@ async fn a_check_says_that_all_is_well_or_what_is_missing_and_changes_nothing() 
     replica.replicas[0].url = as_plain(world.replica(1));
     let (mut away, mut broker_away) = (world.config(), world.config());
     away.replicas[0].url = "postgresql://postgres@127.0.0.1:1/x".to_owned();
-    broker_away.broker.as_mut().unwrap().urls = vec!["amqp://guest:guest@127.0.0.1:1/".to_owned()];
-    for (config, place, remedy) in [
+    let mut wrong = vec![
         (primary, "primary: role ", "SUPERUSER"),
         (replica, "replica r1: ", "GRANT SET ON PARAMETER session_replication_role"),
         (away, "replica r1: connecting", "refused"),
-        (broker_away, "broker: connecting to ", "refused"),
-    ] {
+    ];
+    if let Some(broker) = &mut broker_away.broker {
+        broker.urls = vec!["amqp://guest:guest@127.0.0.1:1/".to_owned()];
+        wrong.push((broker_away, "broker: connecting to ", "refused"));
+    }
+    for (config, place, remedy) in wrong {
         let Finished { code, stdout, stderr } = program().once("check", &config.write(), &[]).await;
         assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
         assert!(stderr.starts_with(place) && stderr.contains(remedy), "{stderr}");
@@ -200,14 +204,26 @@ async fn a_check_says_that_all_is_well_or_what_is_missing_and_changes_nothing() 
 }
 
 #[tokio::test]
+async fn a_check_says_that_all_is_well_or_what_is_missing_with_a_broker() {
+    a_check_says_that_all_is_well_or_what_is_missing_and_changes_nothing(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn a_check_says_that_all_is_well_or_what_is_missing_without_a_broker() {
+    a_check_says_that_all_is_well_or_what_is_missing_and_changes_nothing(Mode::Postgres).await;
+}
+
+#[tokio::test]
 async fn run_ends_well_when_it_is_told_to() {
-    let world = world(Mode::Postgres, 1).build().await;
-    world.primary().execute("CREATE TABLE t (id int PRIMARY KEY)").await;
-    let mut pgfanout = begin(&world);
-    pgfanout.wait_for_event("connected", PATIENCE).await;
-    let (status, _) = pgfanout.terminate().await;
-    assert_eq!(status.code(), Some(0));
-    assert_eq!(pgfanout.events("stopped").len(), 1);
+    for mode in [Mode::Broker, Mode::Postgres] {
+        let world = world(mode, 1).build().await;
+        world.primary().execute("CREATE TABLE t (id int PRIMARY KEY)").await;
+        let mut pgfanout = begin(&world);
+        pgfanout.wait_for_event("connected", PATIENCE).await;
+        let (status, _) = pgfanout.terminate().await;
+        assert_eq!(status.code(), Some(0));
+        assert_eq!(pgfanout.events("stopped").len(), 1);
+    }
 }
 
 /// The world's queues and exchange.

@@ -15,7 +15,7 @@ use pgfanout_testbed::{
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use crate::support::{PATIENCE, begin, program};
+use crate::support::{Mode, PATIENCE, begin, program, world};
 
 const TABLE: &str = "CREATE TABLE users (id int PRIMARY KEY, name text); INSERT INTO users VALUES (1, 'al')";
 
@@ -149,9 +149,8 @@ async fn without_a_broker_there_are_no_queues() {
     assert_ne!(status["primary"]["publisher"], "down");
 }
 
-#[tokio::test]
-async fn what_a_replica_lacks_is_counted_and_grows_old() {
-    let world = World::new(1).await;
+async fn what_a_replica_lacks_is_counted_and_grows_old(mode: Mode) {
+    let world = world(mode, 1).build().await;
     world.primary().execute(TABLE).await;
     world.primary().execute("CREATE TABLE broken (id int PRIMARY KEY)").await;
     // In progress at the replica's position, and committed later.
@@ -203,8 +202,17 @@ async fn what_a_replica_lacks_is_counted_and_grows_old() {
 }
 
 #[tokio::test]
-async fn a_copy_is_told_by_phase_percent_rate_and_time_left() {
-    let world = World::new(1).await;
+async fn what_a_replica_lacks_is_counted_and_grows_old_with_a_broker() {
+    what_a_replica_lacks_is_counted_and_grows_old(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn what_a_replica_lacks_is_counted_and_grows_old_without_a_broker() {
+    what_a_replica_lacks_is_counted_and_grows_old(Mode::Postgres).await;
+}
+
+async fn a_copy_is_told_by_phase_percent_rate_and_time_left(mode: Mode) {
+    let world = world(mode, 1).build().await;
     world.primary().execute(TABLE).await;
     world.primary().execute("CREATE TABLE \"Odd Name\" (id int PRIMARY KEY)").await;
     follow(&world, 2).await.kill9().await;
@@ -252,8 +260,17 @@ async fn a_copy_is_told_by_phase_percent_rate_and_time_left() {
 }
 
 #[tokio::test]
-async fn a_halted_replica_is_told_with_the_reason() {
-    let world = World::new(2).await;
+async fn a_copy_is_told_by_phase_percent_rate_and_time_left_with_a_broker() {
+    a_copy_is_told_by_phase_percent_rate_and_time_left(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn a_copy_is_told_by_phase_percent_rate_and_time_left_without_a_broker() {
+    a_copy_is_told_by_phase_percent_rate_and_time_left(Mode::Postgres).await;
+}
+
+async fn a_halted_replica_is_told_with_the_reason(mode: Mode) {
+    let world = world(mode, 2).build().await;
     world.primary().execute(TABLE).await;
     world.replica(1).execute(TABLE).await;
     let _running = begin(&world);
@@ -265,6 +282,16 @@ async fn a_halted_replica_is_told_with_the_reason() {
         if halted && replicas[1]["state"] == "following" { Ok(()) } else { Err(status) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_halted_replica_is_told_with_the_reason_with_a_broker() {
+    a_halted_replica_is_told_with_the_reason(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn a_halted_replica_is_told_with_the_reason_without_a_broker() {
+    a_halted_replica_is_told_with_the_reason(Mode::Postgres).await;
 }
 
 #[tokio::test]
