@@ -13,7 +13,7 @@ use crate::{
     config::{Config, Problems},
     error::{Error, Result},
     log,
-    postgres::{ANSWER_LIMIT, Session},
+    postgres::Session,
     prepare::{problems, wanted_tables},
     primary::{capture::capture, install},
     replicator::{Drain, Replicator},
@@ -159,7 +159,7 @@ pub async fn uninstall(config: Config) -> Result<(), Failure> {
     report_removal("the primary", primary.await, &mut left);
     for replica in &config.replicas {
         let removing = async {
-            let session = replica.database.connect("pgfanout uninstall", ANSWER_LIMIT).await?;
+            let session = replica.database.connect("pgfanout uninstall").await?;
             let present = "SELECT to_regnamespace('pgfanout') IS NOT NULL";
             let present = session.query_one("looking for pgfanout's schema", present, &[]).await?.get(0);
             session.run("removing pgfanout's schema", include_str!("../sql/replica/uninstall.sql")).await?;
@@ -197,5 +197,5 @@ pub async fn status(config: Config, json: bool) -> Result<bool, Failure> {
 }
 
 async fn connect(config: &Config) -> Result<Session> {
-    config.primary.database.connect("pgfanout", ANSWER_LIMIT).await
+    config.primary.database.connect("pgfanout").await
 }

@@ -86,6 +86,7 @@
 //! | what | then |
 //! |---|---|
 //! | a link, a server, the process | next life, from the position; a batch not known to be published is cut again |
+//! | a link goes silent | whoever waits asks [the server](postgres) whether it works on the answer; if not: next life, which ends what the dead session left there |
 //! | the primary | replicas apply what is in their queues, and wait |
 //! | the broker, or one short of memory | no batch is opened while it does not accept messages; then one delta has it all |
 //! | a message lost, a queue dropped or deleted | the next batch does not fit, or the position lags behind what was published: the replica catches up |

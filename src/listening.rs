@@ -14,7 +14,7 @@ use crate::{
     cut,
     error::{Error, Result},
     pg_listener::{PgListener, Wake},
-    postgres::{ANSWER_LIMIT, Database, SESSION_LOCK, Session},
+    postgres::{Database, SESSION_LOCK, Session},
     prepare::{Wanted, wanted_tables},
     primary::{
         batch::{mark_published, record, resume_from, start_anew},
@@ -290,6 +290,15 @@ impl Listening {
         Ok(())
     }
 
+    /// Shows that the connections live: a link may die silently while nothing is to be done.
+    ///
+    /// # Errors
+    /// When one is dead.
+    pub async fn prove(&self) -> Result<()> {
+        self.control.prove().await?;
+        self.reader.session().prove().await
+    }
+
     /// Says how it is.
     pub fn say_status(&self) {
         let (asleep, batches) = (self.gate.is_asleep(), self.batches.take());
@@ -317,7 +326,7 @@ impl Listening {
 
 /// Opens the connection whose notifications wake the listener.
 async fn listen(primary: &Database, listener: WeakAddr<PgListener>) -> Result<Session> {
-    let (session, mut connection) = primary.open("pgfanout listener", ANSWER_LIMIT).await?;
+    let (mut session, mut connection) = primary.open("pgfanout listener").await?;
     actix_rt::spawn(async move {
         let mut messages = futures_util::stream::poll_fn(move |context| connection.poll_message(context));
         while let Some(Ok(message)) = messages.next().await {
@@ -332,7 +341,7 @@ async fn listen(primary: &Database, listener: WeakAddr<PgListener>) -> Result<Se
             let _ = listener.try_send(Wake);
         }
     });
-    session.run("setting up the session", crate::postgres::SETTINGS).await?;
+    session.set_up().await?;
     Ok(session)
 }
 

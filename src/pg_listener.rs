@@ -11,7 +11,7 @@ use actix::{
 use crate::{
     applier::CatchUp,
     config::Config,
-    error::Result,
+    error::{Error, Result},
     life::{Ending, Failed, Life},
     listening::{Listening, Next},
     publisher::Publisher,
@@ -22,6 +22,14 @@ use crate::{
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Wake;
+
+/// See whether the connections to the primary live. Who only listens hears nothing from a dead one.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Prove;
+
+/// How often that is seen to, however seldom it looks for changes.
+const PROVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where changes go from here.
 pub enum Downstream {
@@ -54,11 +62,14 @@ impl PgListener {
                 // Read before anything is waited for: what was notified before is not notified again.
                 wake(context);
             }
-            Err(error) => {
-                if self.life.fail(&error) {
-                    context.stop();
-                }
-            }
+            Err(error) => self.failed(Some(error), context),
+        }
+    }
+
+    /// This life ends; `None` if it had ended already.
+    fn failed(&mut self, error: Option<Error>, context: &mut Context<Self>) {
+        if error.is_some_and(|error| self.life.fail(&error)) {
+            context.stop();
         }
     }
 
@@ -84,6 +95,9 @@ impl Actor for PgListener {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
+        context.run_interval(PROVE_INTERVAL, |_, context| {
+            let _ = context.address().try_send(Prove);
+        });
         let (config, address) = (Rc::clone(&self.config), context.address().downgrade());
         let connecting = self.life.connecting(async move { Listening::connect(&config, address).await });
         context
@@ -124,12 +138,24 @@ impl Handler<Wake> for PgListener {
                 }
                 this.look_again(next.after, context);
             }
-            Err(None) => {}
-            Err(Some(error)) => {
-                if this.life.fail(&error) {
-                    context.stop();
-                }
-            }
+            Err(error) => this.failed(error, context),
+        })))
+    }
+}
+
+impl Handler<Prove> for PgListener {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, _: Prove, _: &mut Self::Context) -> Self::Result {
+        let session = self.life.take();
+        let proving = async move {
+            let session = session.map_err(|Failed| None)?;
+            session.prove().await.map_err(Some)?;
+            Ok(session)
+        };
+        AtomicResponse::new(Box::pin(proving.into_actor(self).map(|result, this, context| match result {
+            Ok(session) => this.life.keep(session),
+            Err(error) => this.failed(error, context),
         })))
     }
 }

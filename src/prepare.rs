@@ -3,7 +3,7 @@
 use crate::{
     config::{Config, OldRecord, Problem},
     error::Result,
-    postgres::{ANSWER_LIMIT, Session, quote_identifier},
+    postgres::{Session, quote_identifier},
     primary::tables::{Resolved, resolve},
 };
 
@@ -61,14 +61,14 @@ fn table_problems(config: &Config, resolved: &Resolved) -> Vec<Problem> {
 /// When a database that was reached fails.
 pub async fn problems(config: &Config) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
-    let Ok(primary) = config.primary.database.connect("pgfanout check", ANSWER_LIMIT).await else {
+    let Ok(primary) = config.primary.database.connect("pgfanout check").await else {
         return Ok(problems);
     };
     problems.extend(wanted_tables(&primary, config).await?.1);
     let itself = identity(&primary).await?;
     let mut known = vec![("the primary".to_owned(), itself)];
     for (n, replica) in config.replicas.iter().enumerate() {
-        let Ok(session) = replica.database.connect("pgfanout check", ANSWER_LIMIT).await else { continue };
+        let Ok(session) = replica.database.connect("pgfanout check").await else { continue };
         let identity = identity(&session).await?;
         if let Some((other, _)) = known.iter().find(|(_, known)| *known == identity) {
             let text = format!("leads to the same database as {other}; give each its own");

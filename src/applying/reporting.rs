@@ -2,11 +2,7 @@
 //! and to the log.
 
 use super::Applying;
-use crate::{
-    error::Result,
-    postgres::{ANSWER_LIMIT, Database},
-    primary::source::Report,
-};
+use crate::{error::Result, postgres::Database, primary::source::Report};
 
 /// For how many reports in a row the primary may say that more was published, while nothing comes, before
 /// it is taken for lost.
@@ -31,13 +27,19 @@ impl Applying {
             self.registry = None;
             return self.catch_up().await;
         };
+        // It may have been idle for long, and what comes next is not to wait for a link that died silently.
+        self.replica.session.prove().await?;
         let Ok((replica, source)) = self.source().await else { return Ok(()) };
         let Some(oldest) = replica.oldest() else { return Ok(()) };
         let state =
             if replica.tables.iter().any(|table| table.own.is_some()) { "copying" } else { "following" };
         let batch = replica.position.as_ref().and_then(|position| position.batch.as_ref());
         let report = Report { oldest, batch, state };
-        let Ok(told) = source.report(&replica.name, &report).await else {
+        let reporting = async {
+            source.reader.session().prove().await?;
+            source.report(&replica.name, &report).await
+        };
+        let Ok(told) = reporting.await else {
             self.source = None;
             return Ok(());
         };
@@ -83,7 +85,7 @@ impl Applying {
 
     /// Leaves word on the primary that the replica needs an operator, for `status` to show.
     pub async fn report_halted(primary: &Database, replica: &str, reason: &str) {
-        let Ok(session) = primary.connect("pgfanout applier", ANSWER_LIMIT).await else { return };
+        let Ok(session) = primary.connect("pgfanout applier").await else { return };
         let statement = include_str!("../../sql/primary/report_halted.sql");
         // Best effort: the log has it.
         let _ = session.execute("reporting a halt", statement, &[&replica, &reason]).await;

@@ -11,6 +11,8 @@ pub use deliveries::{Deliveries, next};
 pub use headers::{MalformedPart, part};
 pub use publishing::Publishing;
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use lapin::{
     Channel, Connection, ConnectionProperties, ExchangeKind,
     options::{
@@ -18,6 +20,11 @@ use lapin::{
         QueueDeleteOptions,
     },
     types::{AMQPValue, FieldTable},
+    uri::AMQPUri,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
 };
 
 use crate::{
@@ -28,6 +35,9 @@ use crate::{
 
 /// How long a silent link to the broker may stay unnoticed is twice this many seconds.
 const HEARTBEAT_SECONDS: u16 = 10;
+
+/// Whether the last connection got no answer at all.
+static MUTE: AtomicBool = AtomicBool::new(false);
 
 /// How much `EXCHANGE.rejected` keeps: enough to look into, never a burden.
 const REJECTED_MAX_BYTES: i64 = 16 << 20;
@@ -51,12 +61,35 @@ pub async fn connect(broker: &config::Broker, name: &str) -> Result<Connection> 
         let doing = format!("connecting to {url}");
         let connecting =
             async { Connection::connect_uri(uri, properties).await.map_err(Error::broker(&doing)) };
+        let connecting = async {
+            // The library gives up no connection that was accepted and is not answered, nor its threads.
+            if MUTE.load(Relaxed) {
+                greet(&url.uri()).await?;
+            }
+            connecting.await
+        };
         match within(ANSWER_LIMIT, &format!("broker: {doing}"), connecting).await {
-            Ok(connection) => return Ok(connection),
-            Err(error) => failure = error,
+            Ok(connection) => {
+                MUTE.store(false, Relaxed);
+                return Ok(connection);
+            }
+            Err(error) => {
+                MUTE.fetch_or(matches!(error, Error::Timeout { .. }), Relaxed);
+                failure = error;
+            }
         }
     }
     Err(failure)
+}
+
+/// Waits for the first word of whoever listens there.
+async fn greet(uri: &AMQPUri) -> Result<()> {
+    let greeting = async {
+        let mut stream = TcpStream::connect((uri.authority.host.as_str(), uri.authority.port)).await?;
+        stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
+        stream.read_u8().await
+    };
+    greeting.await.map(drop).map_err(|error| Error::Disconnected(format!("broker: greeting it: {error}")))
 }
 
 async fn channel(connection: &Connection) -> Result<Channel> {

@@ -40,7 +40,7 @@ pub(super) fn read(section: &Section<'_>, name: &str) -> Option<Database> {
     let parsed = substitute(&url.value, document.environment).and_then(|text| parse(&text));
     let config = parsed.and_then(|config| complete(config, password, document));
     let config = config.map_err(|why| document.refuse(&url.key, why)).ok()?;
-    Some(Database { name: name.to_owned(), config })
+    Some(Database::new(name, config))
 }
 
 fn parse(text: &Secret) -> Result<Config, String> {

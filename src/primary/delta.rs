@@ -14,7 +14,7 @@ use super::look::{Since, snapshot};
 use crate::{
     change::Writer,
     error::{Error, Result},
-    postgres::{Database, Session, WORK_LIMIT},
+    postgres::{Database, Session},
     record,
     shape::{Key, Shape, key_arrays},
     snapshot::Snapshot,
@@ -87,7 +87,7 @@ impl Reader {
     /// # Errors
     /// When the primary cannot be reached.
     pub async fn connect(primary: &Database, application: &str) -> Result<Self> {
-        let primary = primary.connect(application, WORK_LIMIT).await?;
+        let primary = primary.connect(application).await?;
         primary.run("setting up the reader", SETTINGS).await?;
         Ok(Self { primary, tables: RefCell::default() })
     }

@@ -5,7 +5,7 @@ use tokio_postgres::error::SqlState;
 use super::{delta::Reader, look::snapshot};
 use crate::{
     error::{Error, Result},
-    postgres::{ANSWER_LIMIT, Database, Session},
+    postgres::{Database, Session},
     snapshot::Snapshot,
 };
 
@@ -64,7 +64,7 @@ impl Source {
     /// # Errors
     /// When the primary cannot be reached, or pgfanout is not installed there (yet).
     pub async fn connect(primary: &Database, replica: &str) -> Result<Self> {
-        let control = primary.connect(&format!("pgfanout applier {replica}"), ANSWER_LIMIT).await?;
+        let control = primary.connect(&format!("pgfanout applier {replica}")).await?;
         let statement = "SELECT epoch::text FROM pgfanout.installation";
         let found = control.query_one("reading the installation", statement, &[]).await;
         let row = found.map_err(|error| match error.sqlstate() {

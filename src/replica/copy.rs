@@ -19,12 +19,9 @@ use crate::{
     config,
     error::{Error, Result},
     log,
-    postgres::{Database, Session, WORK_LIMIT},
+    postgres::{Database, Session},
     primary::source::Source,
 };
-
-/// How long an index may take to build.
-const INDEX_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// How often the log says how far a copy came.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
@@ -77,7 +74,7 @@ impl Copier {
 
     async fn worker(&self) -> Result<Worker> {
         let application = format!("pgfanout copy {}", self.replica);
-        let primary = self.from.connect(&application, WORK_LIMIT).await?;
+        let primary = self.from.connect(&application).await?;
         // By the key's index, chunk after chunk: the table may be far larger than memory.
         let settings =
             "SET enable_seqscan = off; SET enable_sort = off; SET plan_cache_mode = force_custom_plan";
@@ -115,7 +112,7 @@ impl Copier {
         let Some(captured) = captured else { return Ok(()) };
         let reading = TableDefinition::read(&source.control, captured.relation, &captured.key);
         let Some(definition) = reading.await? else { return Ok(()) };
-        let builder = self.to.connect(&format!("pgfanout copy {}", self.replica), INDEX_LIMIT).await?;
+        let builder = self.to.connect(&format!("pgfanout copy {}", self.replica)).await?;
         finish(&builder, &definition).await
     }
 }

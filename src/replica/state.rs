@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::{
     batch::Batch,
     error::{Error, Result},
-    postgres::{Database, SESSION_LOCK, Session, WORK_LIMIT},
+    postgres::{Database, SESSION_LOCK, Session},
     shape::Shape,
     snapshot::Snapshot,
 };
@@ -65,7 +65,7 @@ pub struct Followed {
 /// # Errors
 /// When the replica cannot be reached, or the role lacks a privilege.
 pub async fn connect(database: &Database, application: &str) -> Result<Session> {
-    let session = database.connect(application, WORK_LIMIT).await?;
+    let session = database.connect(application).await?;
     session.run("setting up the session", SETTINGS).await.map_err(|error| match error.sqlstate() {
         Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) => Error::Unfit(format!(
             "{}: the role may not set session_replication_role; run as superuser: \

@@ -138,7 +138,7 @@ pub(super) async fn ask(database: &Database, has_broker: bool) -> (Primary, Opti
 }
 
 async fn read(database: &Database, has_broker: bool) -> Result<Option<(Primary, Source)>> {
-    let session = database.connect("pgfanout status", LIMIT).await?;
+    let session = database.connect("pgfanout status").await?;
     session.run("setting up the session", SETTINGS).await?;
     if !is_installed(&session, "pgfanout.installation").await? {
         return Ok(None);

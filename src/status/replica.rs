@@ -110,7 +110,7 @@ pub(super) async fn ask(database: &Database) -> Result<Told> {
 }
 
 async fn read(database: &Database) -> Result<Told> {
-    let session = database.connect("pgfanout status", LIMIT).await?;
+    let session = database.connect("pgfanout status").await?;
     if !is_installed(&session, "pgfanout.position").await? {
         return Ok(Told::default());
     }

@@ -16,7 +16,7 @@ use std::{
 use pgfanout::{
     config::OldRecord,
     error::{Error, Result},
-    postgres::{ANSWER_LIMIT, Database, Session},
+    postgres::{Database, Session},
     primary::{capture, install::install},
 };
 use pgfanout_testbed::postgres::Cluster;
@@ -105,8 +105,8 @@ async fn cluster() -> &'static Cluster {
 
 async fn connect(database: &str) -> Session {
     let config = cluster().await.url(database).parse().unwrap();
-    let database = Database { name: "primary".to_owned(), config };
-    database.connect("pgfanout test", ANSWER_LIMIT).await.unwrap()
+    let database = Database::new("primary", config);
+    database.connect("pgfanout test").await.unwrap()
 }
 
 fn entry(operation: &str, key: &str) -> Entry {

@@ -5,7 +5,7 @@ mod pair;
 
 use pair::Pair;
 use pgfanout::{
-    postgres::{Database, WORK_LIMIT},
+    postgres::Database,
     replica::{
         create::{create_missing, finish, in_order_of_creation},
         definition::TableDefinition,
@@ -165,7 +165,7 @@ async fn tables_that_share_a_type_are_created_at_once() {
     .await;
     let (t, u) = (pair.table("t").await, pair.table("u").await);
     let config = pair.cluster.url("b").parse().unwrap();
-    let other = Database { name: "b".to_owned(), config }.connect("test", WORK_LIMIT).await.unwrap();
+    let other = Database::new("b", config).connect("test").await.unwrap();
     let second = async {
         other.run("beginning", "BEGIN").await.unwrap();
         let created = create_missing(&other, &u).await;

@@ -38,9 +38,19 @@ pub(crate) struct Load {
 impl Load {
     /// So many clients write to the database from now on.
     pub(crate) fn start(database: &Database, clients: i32) -> Self {
+        Self::start_with(database, clients, Duration::from_millis(10))
+    }
+
+    /// One client writes at leisure.
+    pub(crate) fn start_slow(database: &Database) -> Self {
+        Self::start_with(database, 1, Duration::from_millis(400))
+    }
+
+    fn start_with(database: &Database, clients: i32, pause: Duration) -> Self {
         let (commits, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
-        let writer =
-            |number| tokio::spawn(write(number, database.url(), Arc::clone(&commits), Arc::clone(&stop)));
+        let writer = |number| {
+            tokio::spawn(write(number, database.url(), pause, Arc::clone(&commits), Arc::clone(&stop)))
+        };
         let writers = (1..=clients).map(writer).collect();
         Self { commits, stop, writers }
     }
@@ -66,7 +76,7 @@ impl Load {
 }
 
 /// One client; it connects anew after each failure and never asks what became of a transaction.
-async fn write(writer: i32, url: String, commits: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
+async fn write(writer: i32, url: String, pause: Duration, commits: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
     let mut random = fastrand::Rng::with_seed(writer.unsigned_abs().into());
     let (mut client, mut number) = (None::<Client>, 0_i64);
     while !stop.load(Ordering::Relaxed) {
@@ -83,7 +93,7 @@ async fn write(writer: i32, url: String, commits: Arc<AtomicU64>, stop: Arc<Atom
             client = Some(open);
         }
         // What people and networks need in between.
-        tokio::time::sleep(Duration::from_millis(random.u64(0..10))).await;
+        tokio::time::sleep(pause.mul_f64(random.f64())).await;
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use pgfanout::{
     error::{Error, Result},
-    postgres::{Database, Session, WORK_LIMIT},
+    postgres::{Database, Session},
     replica::{
         create::create_missing,
         definition::TableDefinition,
@@ -96,5 +96,5 @@ impl Pair {
 async fn connect(cluster: &Cluster, name: &str) -> Session {
     cluster.create_database(name).await;
     let config = cluster.url(name).parse().unwrap();
-    Database { name: name.to_owned(), config }.connect("test", WORK_LIMIT).await.unwrap()
+    Database::new(name, config).connect("test").await.unwrap()
 }

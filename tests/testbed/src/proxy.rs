@@ -1,21 +1,73 @@
-//! A TCP proxy that cuts and stalls links.
+//! A TCP proxy that breaks links in every way that networks do.
 
-use std::{net::SocketAddr, sync::mpsc, thread};
+mod link;
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::watch,
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
 };
 
-/// What the proxy does with links at the moment.
+use tokio::{net::TcpListener, sync::watch};
+
+/// A way on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Pass,
-    /// Accepts and keeps everything open, and forwards nothing.
-    Stall,
-    /// Resets what is open and what comes.
+pub enum Way {
+    /// What the client says.
+    ToServer,
+    /// What the server says.
+    ToClient,
+}
+
+/// What happens to links at the moment, until [`Proxy::resume`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Links are reset, those that are open and those that come.
     Cut,
+    /// Nothing passes on this way, or on none (`None`), and what was said is lost. Links that were there
+    /// meanwhile stay so for ever, as behind a router that forgot them; only new ones are well afterwards.
+    Silence(Option<Way>),
+    /// What is open is reset; what comes is accepted, and never hears anything, also afterwards.
+    Mute,
+    /// Nothing passes, and everything arrives afterwards.
+    Stall,
+    /// Everything arrives that much later.
+    Delay(Duration),
+    /// So many bytes pass in a second, on each link and way.
+    Slow(u32),
+}
+
+/// What the proxy does at the moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Condition {
+    fault: Option<Fault>,
+    /// Links with smaller numbers are dead on the way to the server, and on that to the client.
+    dead_before: [u64; 2],
+    /// Links with smaller numbers are reset.
+    cut_before: u64,
+}
+
+/// An answer that is to be lost.
+#[derive(Debug)]
+struct Loss {
+    way: Way,
+    needle: Vec<u8>,
+    happened: AtomicBool,
+}
+
+/// What all links of a proxy share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// The number of the next link.
+    next: AtomicU64,
+    /// Only links on which the client says this are meant; the others pass.
+    mark: Option<Vec<u8>>,
+    /// What is to be lost.
+    loss: Mutex<Option<Arc<Loss>>>,
 }
 
 /// Forwards connections from a port of its own on 127.0.0.1 to another one.
@@ -24,25 +76,39 @@ enum Mode {
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
-    mode: watch::Sender<Mode>,
+    condition: watch::Sender<Condition>,
+    shared: Arc<Shared>,
 }
 
 impl Proxy {
     /// A proxy in front of `127.0.0.1:target_port`.
     #[must_use]
     pub fn start(target_port: u16) -> Self {
-        let (mode, watched) = watch::channel(Mode::Pass);
+        Self::start_shared(target_port, Shared::default())
+    }
+
+    /// A proxy whose faults mean only links on which the client says `mark` early, such as its name; a link
+    /// that has not said it passes.
+    #[must_use]
+    pub fn start_for(mark: &str, target_port: u16) -> Self {
+        Self::start_shared(target_port, Shared { mark: Some(mark.into()), ..Shared::default() })
+    }
+
+    fn start_shared(target_port: u16, shared: Shared) -> Self {
+        let (condition, watched) = watch::channel(Condition::default());
         let (tell, told) = mpsc::channel();
+        let shared = Arc::new(shared);
+        let theirs = Arc::clone(&shared);
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
                 let port = listener.local_addr().expect("it is bound").port();
                 tell.send(port).expect("the starter waits");
-                serve(listener, ([127, 0, 0, 1], target_port).into(), watched).await;
+                link::serve(listener, ([127, 0, 0, 1], target_port).into(), watched, theirs).await;
             });
         });
-        Self { port: told.recv().expect("the proxy's thread says its port"), mode }
+        Self { port: told.recv().expect("the proxy's thread says its port"), condition, shared }
     }
 
     /// The proxy's port on 127.0.0.1.
@@ -57,65 +123,52 @@ impl Proxy {
         url.replace(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{}", self.port))
     }
 
+    /// Does this to links from now on.
+    pub fn fault(&self, fault: Fault) {
+        self.condition.send_modify(|condition| {
+            condition.fault = Some(fault);
+            if fault == Fault::Mute {
+                condition.cut_before = self.shared.next.load(Ordering::SeqCst);
+            }
+        });
+    }
+
     /// Resets every link (RST), and every new one too until [`resume`](Self::resume).
     pub fn cut(&self) {
-        self.mode.send_replace(Mode::Cut);
+        self.fault(Fault::Cut);
     }
 
     /// Goes silent: links stay open, new ones are accepted, and not a byte passes until
     /// [`resume`](Self::resume).
     pub fn stall(&self) {
-        self.mode.send_replace(Mode::Stall);
+        self.fault(Fault::Stall);
     }
 
     /// Forwards again; what was held back by a stall arrives.
     pub fn resume(&self) {
-        self.mode.send_replace(Mode::Pass);
-    }
-}
-
-/// Ends when the proxy is dropped; the runtime then drops, and so resets, what is open.
-async fn serve(listener: TcpListener, target: SocketAddr, mut mode: watch::Receiver<Mode>) {
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                if let Ok((client, _)) = accepted {
-                    tokio::spawn(link(client, target, mode.clone()));
-                }
+        self.condition.send_modify(|condition| {
+            let next = self.shared.next.load(Ordering::SeqCst);
+            let dead = match condition.fault.take() {
+                Some(Fault::Silence(way)) => way.map_or(vec![0, 1], |way| vec![way as usize]),
+                Some(Fault::Mute) => vec![0, 1],
+                _ => Vec::new(),
+            };
+            for way in dead {
+                condition.dead_before[way] = next;
             }
-            changed = mode.changed() => if changed.is_err() { return },
-        }
+        });
     }
-}
 
-async fn link(client: TcpStream, target: SocketAddr, mut mode: watch::Receiver<Mode>) {
-    // Without lingering, dropping a socket resets the connection instead of closing it in order.
-    let _ = client.set_zero_linger();
-    let waited = mode.wait_for(|mode| *mode != Mode::Stall).await.map(|mode| *mode);
-    if !matches!(waited, Ok(Mode::Pass)) {
-        return;
+    /// Once, when these bytes come on this way, they are lost and the link is reset: what was asked for is
+    /// done, and the answer is lost, or what was asked for is lost.
+    pub fn lose(&self, way: Way, needle: &[u8]) {
+        let loss = Loss { way, needle: needle.to_owned(), happened: AtomicBool::new(false) };
+        *self.shared.loss.lock().unwrap() = Some(Arc::new(loss));
     }
-    let Ok(server) = TcpStream::connect(target).await else { return };
-    let _ = server.set_zero_linger();
-    let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let mut cut = mode.clone();
-    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-    tokio::select! {
-        _ = async { tokio::join!(pump(from_client, to_server, mode.clone()), pump(from_server, to_client, mode)) } => {}
-        _ = cut.wait_for(|mode| *mode == Mode::Cut) => {}
-    }
-}
 
-async fn pump(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut mode: watch::Receiver<Mode>,
-) {
-    let mut buffer = vec![0; 64 * 1024];
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        let passing = mode.wait_for(|mode| *mode == Mode::Pass).await.is_ok();
-        if !passing || to.write_all(&buffer[..length]).await.is_err() {
-            return;
-        }
+    /// Whether what was to be [lost](Self::lose) was.
+    #[must_use]
+    pub fn has_lost(&self) -> bool {
+        self.shared.loss.lock().unwrap().as_ref().is_some_and(|loss| loss.happened.load(Ordering::SeqCst))
     }
 }
