@@ -14,6 +14,7 @@ mod joining;
 mod large;
 mod links;
 mod load;
+mod lost_answers;
 mod messages;
 mod refusals;
 mod refuted;

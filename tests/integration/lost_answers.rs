@@ -1,0 +1,65 @@
+//! What was asked for is done, and the answer is lost; nothing gets lost or is doubled thereby.
+
+use pgfanout_testbed::{
+    eventually,
+    proxy::{Proxy, Way},
+    world::World,
+};
+
+use crate::support::{Mode, PATIENCE, program, until_same, world};
+
+/// An acknowledgement of AMQP: of a message published, or of one delivered.
+const ACK: &[u8] = &[0, 60, 0, 80];
+
+/// Notes every row that is written, on the replica only.
+const COUNT_WRITES: &str = "
+    CREATE TABLE written (id int);
+    CREATE FUNCTION note_write() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN INSERT INTO public.written VALUES (new.id); RETURN NULL; END';
+    CREATE TRIGGER note_write AFTER INSERT ON mark FOR EACH ROW EXECUTE FUNCTION note_write();
+    ALTER TABLE mark ENABLE ALWAYS TRIGGER note_write";
+
+async fn writes(world: &World, id: i32) -> i64 {
+    let replica = world.replica(1).client().await;
+    let count = "SELECT count(*) FROM written WHERE id = $1";
+    replica.query_one(count, &[&id]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn lost_answers_lose_nothing_and_double_nothing() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute("CREATE TABLE mark (id int PRIMARY KEY)").await;
+    let (port, broker_port) = (world.primary().cluster().port(), world.broker().port());
+    let (primary, replica) = (Proxy::start(port), Proxy::start(world.replica(1).cluster().port()));
+    let publisher = Proxy::start_for("pgfanout publisher", broker_port);
+    let consumer = Proxy::start_for("pgfanout consumer", publisher.port());
+    let mut config = world.config();
+    config.primary.url = primary.detour(&config.primary.url, port);
+    config.replicas[0].url = replica.detour(&config.replicas[0].url, world.replica(1).cluster().port());
+    let broker = config.broker.as_mut().unwrap();
+    broker.urls = vec![consumer.detour(&broker.urls[0], broker_port)];
+    let _pgfanout = program().run(&config.write());
+    crate::bank::until_joined(&world, 1).await;
+    world.replica(1).execute(COUNT_WRITES).await;
+
+    // What is lost, where, and how often its row may be written. A batch of which nobody knows whether it
+    // was published is cut and published again, and applied again: it holds states.
+    let answers: [(&str, &Proxy, Way, &[u8], i64); 6] = [
+        ("the replica committed", &replica, Way::ToClient, b"COMMIT\0Z", 1),
+        ("the replica is to commit", &replica, Way::ToServer, b"COMMIT\0", 1),
+        ("the broker stored a message", &publisher, Way::ToClient, ACK, 2),
+        ("a message was applied", &consumer, Way::ToServer, ACK, 1),
+        ("the primary recorded a batch", &primary, Way::ToClient, b"INSERT 0 1\0", 1),
+        ("the primary noted that it was published", &primary, Way::ToClient, b"UPDATE 1\0", 1),
+    ];
+    for (n, (what, proxy, way, needle, most)) in (0..).zip(answers) {
+        proxy.lose(way, needle);
+        world.primary().execute(&format!("INSERT INTO mark VALUES ({n})")).await;
+        eventually(PATIENCE, &format!("the word is lost that {what}"), async || proxy.has_lost()).await;
+        // The next change comes after it, in order.
+        world.primary().execute(&format!("INSERT INTO mark VALUES (-1 - {n})")).await;
+        until_same(&world, &["mark"]).await;
+        let times = writes(&world, n).await;
+        assert!((1..=most).contains(&times), "after the loss of the word that {what}: {times} writes");
+    }
+}
