@@ -1,12 +1,13 @@
 # make demo    shows pgfanout at work: a primary, two replicas and a broker of its own. KEEP=1 keeps them
 # make test    the gate: set-up, format, lints, documentation, licences, build, all tests
+# make soak    faults at random under load. SECONDS=600: for how long. SEED=1: the choices of an earlier run
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 # Where rustup puts it, for shells that have not read its settings.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: demo test setup
+.PHONY: demo test soak setup
 
 # Optimized, but without the optimization across crates, which takes half of the time of a release build.
 demo: export CARGO_PROFILE_RELEASE_LTO := off
@@ -21,6 +22,11 @@ test: setup
 	tests/dependencies.sh
 	cargo build --locked --workspace
 	tests/run.sh
+
+soak: export PGFANOUT_SOAK_SECONDS := $(or $(SECONDS),600)
+soak: export PGFANOUT_SOAK_SEED := $(SEED)
+soak: setup
+	cargo test --locked --test integration -- --exact soak::soak --nocapture
 
 setup:
 	@tests/setup.sh

@@ -16,18 +16,19 @@ use crate::support::{Mode, PATIENCE, begin, until_same, world};
 
 const CLIENTS: usize = 8;
 const ACCOUNTS: i32 = 60;
-const MONEY: i64 = 1000 * ACCOUNTS as i64;
+pub(crate) const MONEY: i64 = 1000 * ACCOUNTS as i64;
 /// How many states each observer has to see; the first and the last alone would prove nothing.
 const STATES: usize = 100;
 
-const SETUP: &str = "CREATE TABLE checking (id int PRIMARY KEY, balance bigint NOT NULL);
+pub(crate) const SETUP: &str = "CREATE TABLE checking (id int PRIMARY KEY, balance bigint NOT NULL);
     CREATE TABLE savings (id int PRIMARY KEY, balance bigint NOT NULL);
     CREATE TABLE transfer (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), taken_from int, given_to int, amount bigint);
     INSERT INTO checking SELECT n, 1000 FROM generate_series(0, 58, 2) n;
     INSERT INTO savings SELECT n, 1000 FROM generate_series(1, 59, 2) n";
 
-/// One statement, one snapshot: the money, how much of it the transfers don't explain, how many there are.
-const OBSERVE: &str = "WITH account AS (SELECT * FROM checking UNION ALL SELECT * FROM savings),
+/// One statement, one snapshot: the money, how much of it the transfers don't explain, how many there are,
+/// and whether all tables stand at the position together.
+pub(crate) const OBSERVE: &str = "WITH account AS (SELECT * FROM checking UNION ALL SELECT * FROM savings),
     moved AS (
         SELECT id, sum(amount) AS amount
         FROM (SELECT taken_from AS id, -amount AS amount FROM transfer UNION ALL SELECT given_to, amount FROM transfer) m
@@ -36,10 +37,11 @@ const OBSERVE: &str = "WITH account AS (SELECT * FROM checking UNION ALL SELECT 
     SELECT sum(a.balance)::bigint AS money,
         sum(abs(a.balance - 1000 - coalesce(m.amount, 0)))::bigint AS unexplained,
         (SELECT count(*) FROM transfer) AS transfers,
-        (SELECT number FROM pgfanout.position) AS batch
+        (SELECT number FROM pgfanout.position) AS batch,
+        (SELECT count(*) >= 3 AND count(snapshot) = 0 FROM pgfanout.replicated_table) AS joined
     FROM account a LEFT JOIN moved m ON m.id = a.id";
 
-const TABLES: [&str; 3] = ["checking", "savings", "transfer"];
+pub(crate) const TABLES: [&str; 3] = ["checking", "savings", "transfer"];
 
 /// Whether the batch with this number, where a replica stands, came through the broker.
 pub(crate) async fn by_broker(primary: &Client, number: Option<i64>) -> bool {
@@ -66,7 +68,8 @@ fn table(account: i32) -> &'static str {
     if account % 2 == 0 { "checking" } else { "savings" }
 }
 
-async fn transfer(client: &Client, random: &mut fastrand::Rng) -> Result<(), Error> {
+/// One transfer; some are taken back.
+pub(crate) async fn transfer(client: &Client, random: &mut fastrand::Rng) -> Result<(), Error> {
     let (from, to, amount) = (random.i32(0..ACCOUNTS), random.i32(0..ACCOUNTS), random.i64(1..50));
     let change = |account: i32, by: i64| {
         format!("UPDATE {} SET balance = balance + {by} WHERE id = {account}", table(account))

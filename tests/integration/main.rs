@@ -18,6 +18,7 @@ mod lost_answers;
 mod messages;
 mod refusals;
 mod refuted;
+mod soak;
 mod status;
 mod supervision;
 mod support;

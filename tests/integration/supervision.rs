@@ -81,7 +81,7 @@ async fn a_second_process_takes_over_without_a_broker() {
 }
 
 /// Ends all sessions of pgfanout; returns how many there were.
-async fn end_sessions(database: &Database) -> i64 {
+pub(crate) async fn end_sessions(database: &Database) -> i64 {
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE datname = current_database() AND application_name LIKE 'pgfanout%'";
     database.client().await.query_one(end, &[]).await.unwrap().get(0)
