@@ -1,8 +1,9 @@
 -- Notes where a replica stands, and answers with what it should know.
 -- Parameters: $1 text: its name; $2 pg_snapshot as text: the oldest snapshot it needs; $3 int8, $4 text:
 -- the name of the batch it applied last; $5 text: its state.
--- Returns the end of the last batch for all that is known to be published (or the replica's own snapshot,
--- if there was none): a replica that does not reach it while nothing comes has missed something.
+-- Returns the end of the last batch for all that was published, as is noted, or as the next one shows that was
+-- cut after it (or the replica's own snapshot, if there was none): a replica that does not reach it while
+-- nothing comes has missed something.
 -- Writes pgfanout.replica unless nothing changed within a minute: an idle system leaves the disk alone.
 WITH
     told AS (
@@ -32,7 +33,12 @@ SELECT
         (
             SELECT b.to_snapshot
             FROM pgfanout.batch b
-            WHERE b.replica IS NULL AND b.published
+            WHERE
+                b.replica IS NULL
+                AND (
+                    b.published
+                    OR b.number < (SELECT max(l.number) FROM pgfanout.batch l WHERE l.replica IS NULL)
+                )
             ORDER BY b.number DESC
             LIMIT 1
         )::text,

@@ -1,12 +1,16 @@
 //! What was asked for is done, and the answer is lost; nothing gets lost or is doubled thereby.
 
+use lapin::options::QueueDeclareOptions;
 use pgfanout_testbed::{
     eventually,
     proxy::{Proxy, Way},
     world::World,
 };
 
-use crate::support::{Mode, PATIENCE, program, until_same, world};
+use crate::{
+    load::{self, Load, until_arrived},
+    support::{Mode, PATIENCE, begin, program, until_same, world},
+};
 
 /// An acknowledgement of AMQP: of a message published, or of one delivered.
 const ACK: &[u8] = &[0, 60, 0, 80];
@@ -62,4 +66,36 @@ async fn lost_answers_lose_nothing_and_double_nothing() {
         let times = writes(&world, n).await;
         assert!((1..=most).contains(&times), "after the loss of the word that {what}: {times} writes");
     }
+}
+
+/// While changes never pause, nothing is noted as published.
+#[tokio::test]
+async fn a_replica_that_hears_nothing_follows_also_under_load() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute(load::SCHEMA).await;
+    let load = Load::start(world.primary(), 10);
+    let _pgfanout = begin(&world);
+    until_arrived(world.primary(), world.replicas()).await;
+    let connection = world.broker().connect().await;
+    let channel = connection.create_channel().await.unwrap();
+    // Somebody else takes what is published, so that the publisher does not notice.
+    let own = QueueDeclareOptions { exclusive: true, ..Default::default() };
+    let other = channel.queue_declare("".into(), own, Default::default()).await.unwrap();
+    let exchange = world.exchange();
+    let bound = channel.queue_bind(
+        other.name().clone(),
+        exchange.into(),
+        "".into(),
+        Default::default(),
+        Default::default(),
+    );
+    bound.await.unwrap();
+    channel
+        .queue_unbind(world.queue(1).into(), exchange.into(), "".into(), Default::default())
+        .await
+        .unwrap();
+    load.more(20).await;
+    until_arrived(world.primary(), world.replicas()).await;
+    load.stop().await;
+    until_same(&world, load::TABLES).await;
 }
