@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use crate::{
     bank::until_joined,
+    load::{self, Load, until_arrived},
+    supervision::end_sessions,
     support::{Mode, PATIENCE, begin, until_same, world},
 };
 
@@ -127,4 +129,22 @@ async fn a_statement_that_takes_long_is_waited_for() {
     let failed: Vec<_> =
         pgfanout.log_after(mark).into_iter().filter(|line| line["event"] == "failed").collect();
     assert_eq!(failed, [Value::Null; 0]);
+}
+
+#[tokio::test]
+async fn sessions_that_are_ended_each_second_come_back_each_time() {
+    let world = world(Mode::Broker, 2).build().await;
+    world.primary().execute(load::SCHEMA).await;
+    let load = Load::start(world.primary(), 2);
+    let _pgfanout = begin(&world);
+    // From the first moment on, while tables are created and copied.
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for database in world.replicas().iter().chain([world.primary()]) {
+            end_sessions(database).await;
+        }
+    }
+    until_arrived(world.primary(), world.replicas()).await;
+    load.stop().await;
+    until_same(&world, load::TABLES).await;
 }
