@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{pattern::Pattern, postgres::Database};
+use crate::{pattern::Pattern, postgres::Database, secret::Secret};
 
 mod amqp_url;
 mod broker;
@@ -100,6 +100,8 @@ pub struct Broker {
     pub queue_max_bytes: u64,
     /// How many messages may be on their way without the broker's confirmation.
     pub confirm_window: usize,
+    /// What messages are sealed with: the first makes seals, each is accepted. None: no seals.
+    pub hmac_keys: Vec<Secret>,
 }
 
 /// How the broker keeps a queue.

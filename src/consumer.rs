@@ -197,7 +197,7 @@ async fn handle(
 ) -> Result<Vec<String>> {
     let (mut parts, mut tags, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
     for delivery in deliveries {
-        match broker::part(&delivery.properties, delivery.data) {
+        match session.part(&delivery.properties, delivery.data) {
             Ok(part) => {
                 parts.push(part);
                 tags.push(delivery.delivery_tag);

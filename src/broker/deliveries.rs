@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use lapin::{
-    Channel, Connection, Consumer,
+    BasicProperties, Channel, Connection, Consumer,
     message::Delivery,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions},
     types::FieldTable,
 };
 
-use super::{channel, connect, declare, queue_name};
+use super::{NoPart, channel, connect, declare, part, queue_name};
 use crate::{
+    batch::Part,
     config,
     error::{Error, Result},
     postgres::{ANSWER_LIMIT, within},
+    secret::Secret,
 };
 
 /// How many messages may wait here unacknowledged: at about 1 MiB each it bounds memory, and it is more
@@ -29,6 +31,8 @@ pub struct Deliveries {
     /// Kept, since dropping it would close it.
     _connection: Connection,
     channel: Channel,
+    /// Those that may have sealed a message; none: seals do not matter.
+    keys: Vec<Secret>,
 }
 
 impl Deliveries {
@@ -56,7 +60,15 @@ impl Deliveries {
                 .map_err(Error::broker(&format!("consuming {queue}")))
         };
         let consumer = within(ANSWER_LIMIT, "broker: consuming", consuming).await?;
-        Ok((Self { _connection: connection, channel }, consumer))
+        Ok((Self { _connection: connection, channel, keys: broker.hmac_keys.clone() }, consumer))
+    }
+
+    /// The part that a message is.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn part(&self, properties: &BasicProperties, body: Vec<u8>) -> Result<Part, NoPart> {
+        part(properties, body, &self.keys)
     }
 
     /// Acknowledges the delivery and all before it.

@@ -5,8 +5,10 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
+use super::seal::{self, is_genuine, seal};
 use crate::{
     batch::{Batch, Part},
+    secret::Secret,
     snapshot::Snapshot,
 };
 
@@ -15,11 +17,17 @@ const FORMAT: i64 = 1;
 
 /// A message on the queue that is no part of a batch.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a message with missing or malformed header {0}")]
-pub struct MalformedPart(&'static str);
+pub enum NoPart {
+    /// A header is missing or makes no sense.
+    #[error("a message with missing or malformed header {0}")]
+    Header(&'static str),
+    /// There are keys, and none of them made this message.
+    #[error("a message whose HMAC is of no key that we have")]
+    Forged,
+}
 
-/// The properties of the part's message.
-pub(super) fn properties(part: &Part, timestamp: u64) -> BasicProperties {
+/// The properties of the part's message, sealed where there is a key.
+pub(super) fn properties(part: &Part, timestamp: u64, key: Option<&Secret>) -> BasicProperties {
     let batch = &part.batch;
     let id = format!("{}.{}.{}", batch.epoch, batch.number, part.number);
     let text = |text: &str| AMQPValue::LongString(text.into());
@@ -33,6 +41,9 @@ pub(super) fn properties(part: &Part, timestamp: u64) -> BasicProperties {
     headers.insert("pgfanout-part".into(), AMQPValue::LongLongInt(part.number.into()));
     headers.insert("pgfanout-last".into(), AMQPValue::Boolean(part.last));
     headers.insert("pgfanout-tables".into(), text(&print_tables(&part.tables)));
+    if let Some(seal) = key.and_then(|key| seal(key, &headers, &part.body)) {
+        headers.insert(seal::HEADER.into(), text(&seal));
+    }
     BasicProperties::default()
         .with_delivery_mode(2)
         .with_content_type("application/x-ndjson".into())
@@ -41,15 +52,18 @@ pub(super) fn properties(part: &Part, timestamp: u64) -> BasicProperties {
         .with_headers(headers)
 }
 
-/// The part that a message is.
+/// The part that a message is. Where there are keys, one of them must have made it.
 ///
 /// # Errors
 /// When it is none.
-pub fn part(properties: &BasicProperties, body: Vec<u8>) -> Result<Part, MalformedPart> {
+pub fn part(properties: &BasicProperties, body: Vec<u8>, keys: &[Secret]) -> Result<Part, NoPart> {
     let empty = FieldTable::default();
     let headers = properties.headers().as_ref().unwrap_or(&empty);
     if number(headers, "pgfanout-format")? != FORMAT {
-        return Err(MalformedPart("pgfanout-format"));
+        return Err(NoPart::Header("pgfanout-format"));
+    }
+    if !keys.is_empty() && !is_genuine(keys, text(headers, seal::HEADER)?.as_bytes(), headers, &body) {
+        return Err(NoPart::Forged);
     }
     let batch = Batch {
         epoch: text(headers, "pgfanout-epoch")?.to_owned(),
@@ -59,14 +73,14 @@ pub fn part(properties: &BasicProperties, body: Vec<u8>) -> Result<Part, Malform
         to: snapshot(headers, "pgfanout-to")?,
     };
     if !batch.from.is_subset_of(&batch.to) {
-        return Err(MalformedPart("pgfanout-from"));
+        return Err(NoPart::Header("pgfanout-from"));
     }
     let place = number(headers, "pgfanout-part")?;
-    let number = u32::try_from(place).map_err(|_| MalformedPart("pgfanout-part"))?;
+    let number = u32::try_from(place).map_err(|_| NoPart::Header("pgfanout-part"))?;
     let Some(AMQPValue::Boolean(last)) = headers.inner().get("pgfanout-last") else {
-        return Err(MalformedPart("pgfanout-last"));
+        return Err(NoPart::Header("pgfanout-last"));
     };
-    let tables = read_tables(text(headers, "pgfanout-tables")?).ok_or(MalformedPart("pgfanout-tables"))?;
+    let tables = read_tables(text(headers, "pgfanout-tables")?).ok_or(NoPart::Header("pgfanout-tables"))?;
     Ok(Part { batch, number, last: *last, tables, body })
 }
 
@@ -83,24 +97,24 @@ fn read_tables(text: &str) -> Option<Vec<(i32, i64)>> {
     text.split_ascii_whitespace().map(table).collect()
 }
 
-fn number(headers: &FieldTable, name: &'static str) -> Result<i64, MalformedPart> {
+fn number(headers: &FieldTable, name: &'static str) -> Result<i64, NoPart> {
     match headers.inner().get(name) {
         Some(AMQPValue::LongLongInt(number)) => Ok(*number),
-        _ => Err(MalformedPart(name)),
+        _ => Err(NoPart::Header(name)),
     }
 }
 
-fn text<'a>(headers: &'a FieldTable, name: &'static str) -> Result<&'a str, MalformedPart> {
+fn text<'a>(headers: &'a FieldTable, name: &'static str) -> Result<&'a str, NoPart> {
     match headers.inner().get(name) {
         Some(AMQPValue::LongString(text)) => {
-            std::str::from_utf8(text.as_bytes()).map_err(|_| MalformedPart(name))
+            std::str::from_utf8(text.as_bytes()).map_err(|_| NoPart::Header(name))
         }
-        _ => Err(MalformedPart(name)),
+        _ => Err(NoPart::Header(name)),
     }
 }
 
-fn snapshot(headers: &FieldTable, name: &'static str) -> Result<Snapshot, MalformedPart> {
-    text(headers, name)?.parse().map_err(|_| MalformedPart(name))
+fn snapshot(headers: &FieldTable, name: &'static str) -> Result<Snapshot, NoPart> {
+    text(headers, name)?.parse().map_err(|_| NoPart::Header(name))
 }
 
 #[cfg(test)]
@@ -121,22 +135,25 @@ mod tests {
     #[test]
     fn a_part_comes_back_from_its_message() {
         let example = example();
-        let properties = properties(&example, 0);
+        let properties = properties(&example, 0, None);
         assert_eq!(*properties.delivery_mode(), Some(2), "persistent");
-        assert_eq!(part(&properties, b"{}\n".to_vec()), Ok(example));
+        assert_eq!(part(&properties, b"{}\n".to_vec(), &[]), Ok(example));
     }
 
     #[test]
     fn a_message_without_its_headers_is_refused_by_name() {
-        assert_eq!(part(&BasicProperties::default(), Vec::new()), Err(MalformedPart("pgfanout-format")));
-        let whole = properties(&example(), 0);
+        assert_eq!(
+            part(&BasicProperties::default(), Vec::new(), &[]),
+            Err(NoPart::Header("pgfanout-format"))
+        );
+        let whole = properties(&example(), 0, None);
         let headers = whole.headers().clone().expect("headers");
         for name in headers.inner().keys() {
             let mut fewer = headers.inner().clone();
             fewer.remove(name.as_str());
             let properties = BasicProperties::default().with_headers(fewer.into());
-            let error = part(&properties, Vec::new()).expect_err("refused");
-            assert_eq!(error.0, name.as_str());
+            let error = part(&properties, Vec::new(), &[]).expect_err("refused");
+            assert_eq!(error.to_string(), format!("a message with missing or malformed header {name}"));
         }
     }
 }

@@ -6,9 +6,10 @@
 mod deliveries;
 mod headers;
 mod publishing;
+mod seal;
 
 pub use deliveries::{Deliveries, next};
-pub use headers::{MalformedPart, part};
+pub use headers::{NoPart, part};
 pub use publishing::Publishing;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -16,6 +16,7 @@ use crate::{
     config,
     error::{Error, Result},
     postgres::{ANSWER_LIMIT, within},
+    secret::Secret,
 };
 
 /// How long a message may wait for the broker's word. A broker short of memory or disk says nothing for
@@ -31,6 +32,8 @@ pub struct Publishing {
     unconfirmed: VecDeque<PublisherConfirm>,
     /// How many may be unconfirmed.
     window: usize,
+    /// What messages are sealed with.
+    key: Option<Secret>,
 }
 
 impl Publishing {
@@ -48,7 +51,8 @@ impl Publishing {
         })
         .await?;
         let (exchange, window) = (broker.exchange.clone(), broker.confirm_window);
-        Ok(Self { connection, channel, exchange, unconfirmed: VecDeque::new(), window })
+        let key = broker.hmac_keys.first().cloned();
+        Ok(Self { connection, channel, exchange, unconfirmed: VecDeque::new(), window, key })
     }
 
     /// Whether the connection is gone; it does not come back.
@@ -72,7 +76,7 @@ impl Publishing {
             self.confirm_oldest().await?;
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
-        let properties = properties(part, now);
+        let properties = properties(part, now, self.key.as_ref());
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let exchange = self.exchange.as_str();
         let publishing = async {

@@ -1,6 +1,12 @@
 //! `[broker]`
 
-use super::{Broker, QueueType, amqp_url, section::Section};
+use super::{
+    Broker, QueueType, amqp_url,
+    environment::substitute,
+    password,
+    section::{Section, Text},
+};
+use crate::secret::Secret;
 
 const QUEUE_TYPE: [(&str, QueueType); 2] = [("classic", QueueType::Classic), ("quorum", QueueType::Quorum)];
 
@@ -10,6 +16,9 @@ const MAX_EXCHANGE_BYTES: usize = 127;
 /// What RabbitMQ takes at the very most, whatever its own configuration says.
 const MAX_MESSAGE_BYTES: u64 = 512 << 20;
 
+/// Shorter keys can be found by trying.
+const MIN_KEY_BYTES: usize = 16;
+
 pub(super) fn read(section: &Section<'_>) -> Option<Broker> {
     let urls = amqp_url::read(section);
     let exchange = exchange(section);
@@ -18,6 +27,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Broker> {
     let queue_type = section.choice("queue_type", &QUEUE_TYPE).unwrap_or(QueueType::Classic);
     let queue_max_bytes = section.integer("queue_max_bytes", 1 << 30, 1 << 20..=1 << 50);
     let confirm_window = section.integer("confirm_window", 64, 1..=10_000);
+    let hmac_keys = hmac_keys(section);
     section.finish();
     Some(Broker {
         urls,
@@ -27,7 +37,28 @@ pub(super) fn read(section: &Section<'_>) -> Option<Broker> {
         queue_type,
         queue_max_bytes,
         confirm_window: usize::try_from(confirm_window).ok()?,
+        hmac_keys,
     })
+}
+
+/// From `hmac_key_file`, a key a line, or the one of `hmac_key`.
+fn hmac_keys(section: &Section<'_>) -> Vec<Secret> {
+    let (given, file) = (section.text("hmac_key"), password::read_lines(section, "hmac_key_file"));
+    let given = given.and_then(|Text { key, value }| {
+        let whole = substitute(&value, section.document.environment);
+        whole.map(|whole| (key.clone(), vec![whole])).map_err(|why| section.document.refuse(&key, why)).ok()
+    });
+    if let (Some((key, _)), Some(_)) = (&given, &file) {
+        section.document.refuse(key, "stands beside hmac_key_file; remove one of them");
+    }
+    let Some((key, keys)) = given.or(file) else { return Vec::new() };
+    if keys.iter().any(|key| key.expose().len() < MIN_KEY_BYTES) {
+        let why = format!(
+            "holds a key of less than {MIN_KEY_BYTES} bytes; make a good one with: openssl rand -hex 32"
+        );
+        section.document.refuse(&key, why);
+    }
+    keys
 }
 
 fn exchange(section: &Section<'_>) -> String {

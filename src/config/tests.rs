@@ -70,10 +70,11 @@ fn the_example_is_a_configuration() {
 fn the_example_documents_every_key() {
     let whole = uncommented_example();
     let document = Document::new(Path::new("test.toml"), &whole, &environment);
-    // The password files it names are not there; everything is asked for all the same.
+    // The secrets it names are not there; everything is asked for all the same.
     let _ = read::read_document(&document);
     let problems = document.problems.take();
-    assert!(problems.iter().all(|problem| problem.to_string().contains("password_file")), "{problems:?}");
+    let is_secret = |line: String| line.contains("password_file") || line.contains("hmac_key");
+    assert!(problems.iter().all(|problem| is_secret(problem.to_string())), "{problems:?}");
     let written: BTreeSet<String> =
         document.places.borrow().keys().map(|key| key.replace("[0]", "")).collect();
     let missing: Vec<_> = document.known.borrow().difference(&written).cloned().collect();
@@ -355,5 +356,42 @@ fn passwords_come_from_files_or_the_environment_and_are_never_shown() {
             .contains("primary.url: holds a password, and so does")
     );
     assert!(why(&text.replace("//me@b", "//me:hunter2@b"), "x").contains("broker.urls[0]: holds a password"));
+    fs::remove_dir_all(&directory).expect("the directory is ours");
+}
+
+#[test]
+fn hmac_keys_come_from_a_file_or_the_environment_and_are_never_shown() {
+    let directory = env::temp_dir().join(format!("pgfanout-keys-{}", std::process::id()));
+    fs::create_dir_all(&directory).expect("the directory for temporary files can be written");
+    let file = directory.join("test.toml");
+    let read = |lines: &str, content: &str| {
+        fs::write(directory.join("keys"), content).expect("the file can be written");
+        let key = |name: &str| (name == "KEY").then(|| "hunter2-from-the-environment".to_owned());
+        read::read(&file, &with_broker(lines), &key)
+    };
+    let keys = |lines: &str, content: &str| {
+        let config = read(lines, content).expect("the file is there");
+        assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+        let broker = config.broker.as_ref().expect("there is a broker");
+        broker.hmac_keys.iter().map(|key| key.expose().to_owned()).collect::<Vec<_>>()
+    };
+    let (from_file, given) = ("hmac_key_file = \"keys\"", "hmac_key = \"${KEY}\"");
+    assert_eq!(
+        keys(from_file, "hunter2-the-newest\nhunter2-the-former\n"),
+        ["hunter2-the-newest", "hunter2-the-former"]
+    );
+    assert_eq!(keys(given, ""), ["hunter2-from-the-environment"]);
+    assert!(keys("", "").is_empty(), "no seals by default");
+    let why = |lines: &str, content: &str| {
+        let problems = read(lines, content).expect_err("is wrong").to_string();
+        assert!(!problems.contains("hunter2"), "{problems}");
+        problems
+    };
+    assert!(why(from_file, "").contains("broker.hmac_key_file: its file is empty"));
+    assert!(why(from_file, "hunter2-the-newest\n\n").contains("a key of less than 16 bytes"));
+    assert!(why("hmac_key = \"hunter2\"", "").contains("broker.hmac_key: holds a key of less than 16 bytes"));
+    let both = format!("{from_file}\n{given}");
+    assert!(why(&both, "hunter2-the-newest").contains("broker.hmac_key: stands beside hmac_key_file"));
+    assert!(why("hmac_key = \"${NONE}\"", "").contains("no environment variable NONE"));
     fs::remove_dir_all(&directory).expect("the directory is ours");
 }

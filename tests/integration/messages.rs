@@ -1,5 +1,6 @@
 //! What a listener on the exchange receives, byte for byte.
 
+mod hostile;
 mod listener;
 mod python;
 mod rejected;
