@@ -39,6 +39,8 @@ pub struct Consumer {
     /// Messages rejected since the start, and the reasons that were logged.
     rejected: u64,
     reasons: BTreeSet<String>,
+    /// The queue holds a message that cannot be read: every connection would break on it.
+    poisoned: bool,
 }
 
 impl Consumer {
@@ -55,6 +57,7 @@ impl Consumer {
             driver: None,
             rejected: 0,
             reasons: BTreeSet::new(),
+            poisoned: false,
         }
     }
 
@@ -83,6 +86,14 @@ impl Consumer {
         match result {
             Ok((session, consumer)) => {
                 self.life.begin(session);
+                if std::mem::take(&mut self.poisoned) {
+                    self.rejected += 1;
+                    tracing::warn!(
+                        event = "queue_emptied",
+                        replica = self.replica.name,
+                        "a message could not be read; its queue was emptied, and the replica catches up"
+                    );
+                }
                 self.driver = Some(actix_rt::spawn(deliver(consumer, context.address().downgrade())));
                 // What was published before the queue was bound, or lost since, has no message here.
                 let _ = self.applier().try_send(CatchUp);
@@ -132,13 +143,13 @@ impl Actor for Consumer {
         let applier = self.applier();
         // actix tells nobody of a panic.
         context.run_interval(WATCH_INTERVAL, |this, _| drop(this.applier()));
-        let (broker, name) = (self.broker.clone(), self.replica.name.clone());
+        let (broker, name, poisoned) = (self.broker.clone(), self.replica.name.clone(), self.poisoned);
         let connecting = self.life.connecting(async move {
             // Only who applies takes messages: others stand by, or could do nothing with them.
             while !applier.send(Serving).await.map_err(|_| died())? {
                 tokio::time::sleep(WATCH_INTERVAL).await;
             }
-            Deliveries::connect(&broker, &name).await
+            Deliveries::connect(&broker, &name, poisoned).await
         });
         context
             .wait(connecting.into_actor(self).map(|result, this, context| this.connected(result, context)));
@@ -170,7 +181,7 @@ impl Handler<Deliver> for Consumer {
             let session = session.map_err(|Failed| None)?;
             let reasons =
                 handle(&session, &applier, &ending, deliveries.map_err(Some)?).await.map_err(Some)?;
-            Ok((session, reasons))
+            Ok::<_, Option<Error>>((session, reasons))
         };
         AtomicResponse::new(Box::pin(working.into_actor(self).map(|result, this, context| match result {
             Ok((session, reasons)) => {
@@ -179,6 +190,7 @@ impl Handler<Deliver> for Consumer {
             }
             Err(None) => {}
             Err(Some(error)) => {
+                this.poisoned |= error.is_unreadable();
                 if this.life.fail(&error) {
                     context.stop();
                 }

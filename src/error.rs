@@ -40,6 +40,9 @@ pub enum Error {
     /// thing, the place and the remedy. Tried again at the longest delay until it fits.
     #[error("{0}")]
     Unfit(String),
+    /// The broker accepts no messages for now.
+    #[error("broker: it accepts no messages: it is short of memory or disk")]
+    Blocked,
     /// The root ends: nothing is wrong.
     #[error("ending")]
     Ending,
@@ -75,6 +78,12 @@ impl Error {
     #[must_use]
     pub fn is_of(&self, name: &str) -> bool {
         matches!(self, Self::Postgres { database, .. } if database == name)
+    }
+
+    /// Whether the broker sent what cannot be read, and so would send it to every connection.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Broker { source, .. } if matches!(source.kind(), lapin::ErrorKind::ParsingError(_)))
     }
 
     /// Whether waiting cannot mend it: an operator has to act, so that trying again fast is futile.

@@ -89,9 +89,11 @@
 //! | a link goes silent | whoever waits asks [the server](postgres) whether it works on the answer; if not: next life, which ends what the dead session left there |
 //! | the primary | replicas apply what is in their queues, and wait |
 //! | the broker, or one short of memory | no batch is opened while it does not accept messages; then one delta has it all |
+//! | a binding, a queue or the exchange deleted | it is declared again before the next batch, or 5 seconds later at most |
 //! | a message lost, a queue dropped or deleted | the next batch does not fit, or the position lags behind what was published: the replica catches up |
 //! | the beginning of a batch without its end | its transaction is rolled back; the batch is cut again, or the replica catches up |
-//! | a message that is not ours | it is rejected to the queue `EXCHANGE.rejected` |
+//! | a message that is not ours, or not [sealed](broker) by a key of ours | it is rejected to the queue `EXCHANGE.rejected` |
+//! | a message that cannot be read at all | the queue is emptied, and the replica catches up |
 //! | a row larger than a message may be | it travels as a reference, and the replica catches up |
 //! | a copy is interrupted | it goes on with the chunks that are not noted as copied |
 //! | a table was altered | the replica compares it before it applies more, and halts if it does not fit |

@@ -131,6 +131,11 @@ impl<S> Life<S> {
         self.delay = Duration::ZERO;
     }
 
+    /// The session is good, though nothing was done that would end a series of failures.
+    pub fn put_back(&mut self, session: S) {
+        self.session = Some(session);
+    }
+
     /// The session between two pieces of work.
     #[must_use]
     pub const fn session(&self) -> Option<&S> {

@@ -25,7 +25,7 @@ use crate::{
         look::{Since, look, present},
         trim::trim,
     },
-    publisher::{Publisher, Ready},
+    publisher::{Publisher, Readiness, Ready},
     snapshot::Snapshot,
 };
 
@@ -86,6 +86,8 @@ pub struct Listening {
     limits: cut::Limits,
     retention: (u32, u64),
     batches: Cell<u64>,
+    /// What [`Self::show`] told last.
+    shown: Readiness,
 }
 
 impl Listening {
@@ -131,6 +133,7 @@ impl Listening {
             limits: cut::Limits { changes, change_bytes },
             retention: (config.primary.changelog_retention_hours, config.primary.changelog_max_bytes),
             batches: Cell::new(0),
+            shown: Readiness::Ready,
         };
         session.resolve(config, true).await?;
         // A process that was killed may have left it set.
@@ -201,8 +204,10 @@ impl Listening {
     async fn publish(&mut self, publisher: &Addr<Publisher>, since: Since, changed: &[i32]) -> Result<Next> {
         let later = Next { changed: true, after: RETRY };
         // No delta is opened that could not be published: it would hold back vacuum on the primary.
-        let ready = tokio::time::timeout(READY_LIMIT, publisher.send(Ready)).await;
-        if !matches!(ready, Ok(Ok(true))) {
+        let told = tokio::time::timeout(READY_LIMIT, publisher.send(Ready)).await;
+        let readiness = told.ok().and_then(Result::ok).unwrap_or(Readiness::Disconnected);
+        self.show(readiness).await?;
+        if readiness != Readiness::Ready {
             return Ok(later);
         }
         let delta = match self.reader.cut(vec![since], changed).await {
@@ -237,6 +242,18 @@ impl Listening {
         self.unnoted = None;
         self.from = start_anew(&self.control).await?;
         Ok(Next { changed: true, after: Duration::ZERO })
+    }
+
+    /// Leaves word, for as long as this session lasts, of what holds the publisher up: for `status`.
+    async fn show(&mut self, readiness: Readiness) -> Result<()> {
+        if std::mem::replace(&mut self.shown, readiness) == readiness {
+            return Ok(());
+        }
+        let statement = "SELECT set_config('application_name', $1, false)";
+        self.control
+            .execute("showing what the publisher does", statement, &[&readiness.shown()])
+            .await
+            .map(drop)
     }
 
     /// Compares the tables that the configuration names with those that are captured. At the start `all` are
@@ -326,7 +343,7 @@ impl Listening {
 
 /// Opens the connection whose notifications wake the listener.
 async fn listen(primary: &Database, listener: WeakAddr<PgListener>) -> Result<Session> {
-    let (mut session, mut connection) = primary.open("pgfanout listener").await?;
+    let (mut session, mut connection) = primary.open(Readiness::Ready.shown()).await?;
     actix_rt::spawn(async move {
         let mut messages = futures_util::stream::poll_fn(move |context| connection.poll_message(context));
         while let Some(Ok(message)) = messages.next().await {

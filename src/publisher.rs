@@ -2,7 +2,7 @@
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, AtomicResponse, Context, Handler,
-    Message, Supervised, WrapFuture as _,
+    Message, MessageResponse, Supervised, WrapFuture as _,
 };
 
 use crate::{
@@ -16,8 +16,38 @@ use crate::{
 
 /// Asks whether a batch could be published now; answered once the publisher is connected.
 #[derive(Message)]
-#[rtype(result = "bool")]
+#[rtype(result = "Readiness")]
 pub struct Ready;
+
+/// Whether a batch could be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, MessageResponse)]
+pub enum Readiness {
+    /// It could.
+    Ready,
+    /// The broker is short of memory or disk, and accepts nothing until it has some again.
+    Blocked,
+    /// There is no connection to the broker.
+    Disconnected,
+}
+
+impl Readiness {
+    /// The `application_name` by which the listener's session on the primary shows it, for `status`.
+    #[must_use]
+    pub const fn shown(self) -> &'static str {
+        match self {
+            Self::Ready => "pgfanout listener",
+            Self::Blocked => "pgfanout listener: broker blocked",
+            Self::Disconnected => "pgfanout listener: broker not connected",
+        }
+    }
+
+    /// What such a name shows.
+    #[must_use]
+    pub fn shown_by(name: &str) -> Self {
+        let held_up = [Self::Blocked, Self::Disconnected].into_iter().find(|state| state.shown() == name);
+        held_up.unwrap_or(Self::Ready)
+    }
+}
 
 /// Publishes a part of a batch. The answer to the last part means that the broker has the whole batch;
 /// after a failure none of it may be taken as published.
@@ -25,11 +55,17 @@ pub struct Ready;
 #[rtype(result = "Result<(), Failed>")]
 pub struct Publish(pub Part);
 
+/// What holds the publisher up, with the remedy.
+pub const BLOCKED: &str = "the broker accepts no messages: it is short of memory or disk; its log and \
+                           `rabbitmq-diagnostics alarms` tell which: free some, or raise its limit";
+
 /// The actor.
 pub struct Publisher {
     broker: config::Broker,
     replicas: Vec<String>,
     life: Life<Publishing>,
+    /// Whether it was said that the broker accepts nothing.
+    blocked: bool,
     batches: u64,
     bytes: u64,
 }
@@ -38,7 +74,35 @@ impl Publisher {
     /// A publisher for these replicas.
     #[must_use]
     pub fn new(broker: config::Broker, replicas: Vec<String>, ending: Ending) -> Self {
-        Self { broker, replicas, life: Life::new("publisher", String::new(), ending), batches: 0, bytes: 0 }
+        let life = Life::new("publisher", String::new(), ending);
+        Self { broker, replicas, life, blocked: false, batches: 0, bytes: 0 }
+    }
+
+    /// The session is gone, for a reason that was said already if there is none here.
+    fn fail(&mut self, error: Option<Error>, context: &mut Context<Self>) {
+        if error.is_none_or(|error| self.life.fail(&error)) {
+            context.stop();
+        }
+    }
+
+    /// Says when the broker begins and ends to accept nothing.
+    fn note_blocked(&mut self, blocked: bool) {
+        if std::mem::replace(&mut self.blocked, blocked) == blocked {
+            return;
+        }
+        if blocked {
+            tracing::warn!(
+                event = "broker_blocked",
+                stage = "publisher",
+                "{BLOCKED}; changes wait on the primary, and nothing is lost"
+            );
+        } else {
+            tracing::info!(
+                event = "broker_unblocked",
+                stage = "publisher",
+                "the broker accepts messages again"
+            );
+        }
     }
 }
 
@@ -62,19 +126,30 @@ impl Actor for Publisher {
 impl Supervised for Publisher {}
 
 impl Handler<Ready> for Publisher {
-    type Result = bool;
+    type Result = AtomicResponse<Self, Readiness>;
 
-    fn handle(&mut self, _: Ready, context: &mut Self::Context) -> bool {
-        let Some(session) = self.life.session() else { return false };
-        if session.is_lost() {
-            // Nothing would be published until it is ready, and so nobody else would notice.
-            let error = Error::Disconnected("broker: the publisher's connection broke".to_owned());
-            if self.life.fail(&error) {
-                context.stop();
+    fn handle(&mut self, _: Ready, _: &mut Self::Context) -> Self::Result {
+        let session = self.life.take();
+        let checking = async move {
+            let mut session = session.map_err(|Failed| None)?;
+            // Nothing is published until it is ready, and so nobody else would notice what fails here.
+            session.check().await.map_err(Some)?;
+            Ok::<_, Option<Error>>(session)
+        };
+        AtomicResponse::new(Box::pin(checking.into_actor(self).map(|result, this, context| match result {
+            Ok(session) => {
+                let blocked = session.is_blocked();
+                this.note_blocked(blocked);
+                this.life.put_back(session);
+                if blocked { Readiness::Blocked } else { Readiness::Ready }
             }
-            return false;
-        }
-        session.is_ready()
+            Err(error) => {
+                if error.is_some() {
+                    this.fail(error, context);
+                }
+                Readiness::Disconnected
+            }
+        })))
     }
 }
 
@@ -89,20 +164,31 @@ impl Handler<Publish> for Publisher {
                 session.publish(&part).await?;
                 if part.last { session.confirm_all().await } else { Ok(()) }
             };
-            published.await.map_err(Some)?;
-            Ok::<_, Option<Error>>((session, u64::from(part.last), part.body.len() as u64))
+            match published.await {
+                Ok(()) => Ok((session, Ok((u64::from(part.last), part.body.len() as u64)))),
+                // The connection is good, and tells when the broker accepts messages again: a new one
+                // would have to publish to find out.
+                Err(Error::Blocked) => {
+                    session.abandon();
+                    Ok((session, Err(Failed)))
+                }
+                Err(error) => Err(Some(error)),
+            }
         };
         AtomicResponse::new(Box::pin(publishing.into_actor(self).map(|result, this, context| match result {
-            Ok((session, batches, bytes)) => {
+            Ok((session, Err(Failed))) => {
+                this.life.put_back(session);
+                this.note_blocked(true);
+                Err(Failed)
+            }
+            Ok((session, Ok((batches, bytes)))) => {
                 this.life.keep(session);
                 this.batches += batches;
                 this.bytes += bytes;
                 Ok(())
             }
             Err(error) => {
-                if error.is_none_or(|error| this.life.fail(&error)) {
-                    context.stop();
-                }
+                this.fail(error, context);
                 Err(Failed)
             }
         })))
@@ -113,12 +199,14 @@ impl Handler<SayStatus> for Publisher {
     type Result = ();
 
     fn handle(&mut self, _: SayStatus, _: &mut Self::Context) {
-        let ready = self.life.session().is_some_and(Publishing::is_ready);
+        let blocked = self.life.session().is_some_and(Publishing::is_blocked);
+        let ready = self.life.session().is_some() && !blocked;
         let (batches, bytes) = (std::mem::take(&mut self.batches), std::mem::take(&mut self.bytes));
         tracing::info!(
             event = "status",
             stage = "publisher",
             ready,
+            blocked,
             batches,
             bytes,
             "batches published since the last status"

@@ -29,14 +29,16 @@
 //!   "primary": {
 //!     "state": "reachable",                 or "not-installed", "unreachable"
 //!     "error": null,                        why it is unreachable
-//!     "publisher": "waiting",               or "publishing", "down"; without a [broker] it wakes the appliers
+//!     "publisher": "waiting",               or "publishing", "blocked", "disconnected", "down"; without a
+//!                                           [broker] it wakes the appliers
+//!     "reason": null,                       what holds it up, with the remedy
 //!     "tables": 2,                          captured tables
 //!     "broken_tables": [{"table": "public.t", "reason": "…"}],     captured no more, with the remedy
 //!     "changelog": {"entries": 1200, "bytes": 524288},             an estimate, and the size on disk
 //!     "last_batch": {"number": 7, "published": true, "cut_at": "2026-01-02T03:04:05.678Z",
 //!                    "seconds_ago": 1.5}
 //!   },
-//!   "broker": {"state": "reachable", "error": null},               null: there is no [broker]
+//!   "broker": {"state": "reachable", "error": null, "rejected": 0},        null: there is no [broker]
 //!   "replicas": [{
 //!     "name": "r1",
 //!     "state": "copying",
@@ -57,6 +59,10 @@
 //! - `behind.changes` counts the entries of the changelog that the position does not contain, up to a
 //!   million: then `at_least` is true. `bytes` is what their keys and old rows take as they are stored.
 //!   `seconds` is the age of the oldest. `trimmed`: some that it lacks are gone, so it is copied anew.
+//! - `publisher` is `blocked` while the broker is short of memory or disk and accepts nothing, and
+//!   `disconnected` while it has no connection to the broker, both only while changes wait for it.
+//! - `broker.rejected` is how many messages are in the queue `EXCHANGE.rejected`: those that were refused, and
+//!   those that a full queue dropped. Null while there is no such queue.
 //! - `queue` is null without a `[broker]`. Its `state` is `present`, `missing` or `unreachable`;
 //!   `messages` are those ready to be delivered, not those delivered and unacknowledged.
 //! - `reported` is what the replica's applier last told the primary.

@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use lapin::{
     BasicProperties, Channel, Connection, Consumer,
     message::Delivery,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions},
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions, QueuePurgeOptions},
     types::FieldTable,
 };
 
@@ -36,17 +36,22 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    /// Connects, declares the replica's queue, and begins to consume it.
+    /// Connects, declares the replica's queue, and begins to consume it, after `empty`ing it where it holds a
+    /// message on which the last connection broke.
     ///
     /// # Errors
     /// When the broker cannot be reached or refuses.
-    pub async fn connect(broker: &config::Broker, replica: &str) -> Result<(Self, Consumer)> {
+    pub async fn connect(broker: &config::Broker, replica: &str, empty: bool) -> Result<(Self, Consumer)> {
         let name = format!("pgfanout consumer {replica}");
         let connection = connect(broker, &name).await?;
         let channel = channel(&connection).await?;
         declare(&channel, broker, &[replica.to_owned()]).await?;
         let queue = queue_name(&broker.exchange, replica);
         let consuming = async {
+            if empty {
+                let purged = channel.queue_purge(queue.as_str().into(), QueuePurgeOptions::default());
+                purged.await.map_err(Error::broker(&format!("emptying {queue}")))?;
+            }
             let qos = channel.basic_qos(PREFETCH, BasicQosOptions::default());
             qos.await.map_err(Error::broker("setting the prefetch"))?;
             channel

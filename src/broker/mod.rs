@@ -12,7 +12,10 @@ pub use deliveries::{Deliveries, next};
 pub use headers::{NoPart, part};
 pub use publishing::Publishing;
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use lapin::{
     Channel, Connection, ConnectionProperties, ExchangeKind,
@@ -42,6 +45,10 @@ static MUTE: AtomicBool = AtomicBool::new(false);
 
 /// How much `EXCHANGE.rejected` keeps: enough to look into, never a burden.
 const REJECTED_MAX_BYTES: i64 = 16 << 20;
+
+/// How long a queue that nobody consumes stays: the broker removes that of a replica which was taken out of
+/// the configuration. A replica that is away for longer catches up, which then costs less than its queue.
+const QUEUE_EXPIRES: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A replica's queue.
 #[must_use]
@@ -112,20 +119,19 @@ async fn declare(channel: &Channel, broker: &config::Broker, replicas: &[String]
         for replica in replicas {
             let queue = queue_name(exchange, replica);
             declare_queue(channel, &queue, arguments(broker, &rejected)).await?;
-            channel
-                .queue_bind(
-                    queue.as_str().into(),
-                    exchange.into(),
-                    "".into(),
-                    QueueBindOptions::default(),
-                    FieldTable::default(),
-                )
-                .await
-                .map_err(Error::broker(&format!("binding the queue {queue}")))?;
+            bind(channel, exchange, replica).await?;
         }
         Ok(())
     };
     within(ANSWER_LIMIT, "broker: declaring exchange and queues", declaring).await
+}
+
+/// Binds a replica's queue to the exchange; nothing if it is.
+async fn bind(channel: &Channel, exchange: &str, replica: &str) -> Result<()> {
+    let (queue, options) = (queue_name(exchange, replica), QueueBindOptions::default());
+    let bound =
+        channel.queue_bind(queue.as_str().into(), exchange.into(), "".into(), options, FieldTable::default());
+    bound.await.map_err(Error::broker(&format!("binding the queue {queue}")))
 }
 
 /// Deletes the replicas' queues, the queue for what was rejected, and the exchange. What is not there does
@@ -169,6 +175,8 @@ fn arguments(broker: &config::Broker, rejected: &str) -> FieldTable {
         config::QueueType::Classic => "classic",
         config::QueueType::Quorum => "quorum",
     };
+    let expires = i64::try_from(QUEUE_EXPIRES.as_millis()).unwrap_or(i64::MAX);
+    table.insert("x-expires".into(), AMQPValue::LongLongInt(expires));
     table.insert("x-queue-type".into(), AMQPValue::LongString(queue_type.into()));
     table.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("".into()));
     table.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(rejected.into()));

@@ -2,15 +2,16 @@
 
 use std::{
     collections::VecDeque,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use futures_util::future::try_join_all;
 use lapin::{
     Channel, Confirmation, Connection, PublisherConfirm,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 
-use super::{channel, connect, declare, headers::properties};
+use super::{bind, channel, connect, declare, headers::properties};
 use crate::{
     batch::Part,
     config,
@@ -19,15 +20,23 @@ use crate::{
     secret::Secret,
 };
 
-/// How long a message may wait for the broker's word. A broker short of memory or disk says nothing for
-/// as long as it is; the batch is given up then, and cut again when the broker is well.
+/// How long a message may wait for the broker's word.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often to look whether the broker, while it owes a word, has told that it accepts nothing.
+const BLOCKED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often, at most, the queues are bound again: somebody may have taken a binding, a queue or the
+/// exchange away, and as long as one queue is left the broker does not say so.
+const BIND_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A connection that publishes.
 pub struct Publishing {
     connection: Connection,
     channel: Channel,
     exchange: String,
+    replicas: Vec<String>,
+    bound: Instant,
     /// Published and not confirmed yet, oldest first.
     unconfirmed: VecDeque<PublisherConfirm>,
     /// How many may be unconfirmed.
@@ -50,27 +59,52 @@ impl Publishing {
             channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(Error::broker(doing))
         })
         .await?;
-        let (exchange, window) = (broker.exchange.clone(), broker.confirm_window);
-        let key = broker.hmac_keys.first().cloned();
-        Ok(Self { connection, channel, exchange, unconfirmed: VecDeque::new(), window, key })
+        Ok(Self {
+            connection,
+            channel,
+            exchange: broker.exchange.clone(),
+            replicas: replicas.to_vec(),
+            bound: Instant::now(),
+            unconfirmed: VecDeque::new(),
+            window: broker.confirm_window,
+            key: broker.hmac_keys.first().cloned(),
+        })
     }
 
-    /// Whether the connection is gone; it does not come back.
+    /// Whether the broker is short of memory or disk, and accepts no messages on this connection.
     #[must_use]
-    pub fn is_lost(&self) -> bool {
-        !self.connection.status().connected()
+    pub fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
     }
 
-    /// Whether the broker accepts messages now: it is there, and not short of memory or disk.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.connection.status().connected() && !self.connection.status().blocked()
+    /// Makes sure, now and then, that what is published reaches every queue.
+    ///
+    /// # Errors
+    /// When the connection is gone, or a queue or the exchange: all is declared by the next connection.
+    pub async fn check(&mut self) -> Result<()> {
+        if !self.connection.status().connected() {
+            return Err(Error::Disconnected("broker: the publisher's connection broke".to_owned()));
+        }
+        if self.is_blocked() || self.bound.elapsed() < BIND_INTERVAL {
+            return Ok(());
+        }
+        let (channel, exchange) = (&self.channel, &self.exchange);
+        let binding = try_join_all(self.replicas.iter().map(|replica| bind(channel, exchange, replica)));
+        within(ANSWER_LIMIT, "broker: binding the queues", binding).await?;
+        self.bound = Instant::now();
+        Ok(())
+    }
+
+    /// Forgets what was published: its batch is given up.
+    pub fn abandon(&mut self) {
+        self.unconfirmed.clear();
     }
 
     /// Publishes a part, and waits for the oldest confirm when the window is full.
     ///
     /// # Errors
-    /// When the link breaks, or an earlier message was refused or reached no queue.
+    /// When the link breaks, or an earlier message was refused or reached no queue; [`Error::Blocked`] when
+    /// the broker accepts nothing: the connection is good then, and what was sent arrives later.
     pub async fn publish(&mut self, part: &Part) -> Result<()> {
         while self.unconfirmed.len() >= self.window {
             self.confirm_oldest().await?;
@@ -84,7 +118,8 @@ impl Publishing {
                 self.channel.basic_publish(exchange.into(), "".into(), options, &part.body, properties);
             sent.await.map_err(Error::broker("publishing"))
         };
-        let confirm = within(CONFIRM_LIMIT, "broker: publishing", publishing).await?;
+        let publishing = within(CONFIRM_LIMIT, "broker: publishing", publishing);
+        let confirm = unless_blocked(&self.connection, publishing).await?;
         self.unconfirmed.push_back(confirm);
         Ok(())
     }
@@ -104,7 +139,8 @@ impl Publishing {
         let Some(confirm) = self.unconfirmed.pop_front() else { return Ok(()) };
         let doing = "waiting for a confirm";
         let confirming = async { confirm.await.map_err(Error::broker(doing)) };
-        match within(CONFIRM_LIMIT, &format!("broker: {doing}"), confirming).await? {
+        let doing = format!("broker: {doing}");
+        match unless_blocked(&self.connection, within(CONFIRM_LIMIT, &doing, confirming)).await? {
             // An acknowledged message that comes back reached no queue at all.
             Confirmation::Ack(None) => Ok(()),
             Confirmation::Ack(Some(_)) => Err(Error::Disconnected(
@@ -114,5 +150,19 @@ impl Publishing {
                 Err(Error::Disconnected("broker: a message was not accepted".to_owned()))
             }
         }
+    }
+}
+
+/// Waits for the broker's word, but not for that of one which says nothing until it has memory or disk again.
+async fn unless_blocked<T>(connection: &Connection, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let blocked = async {
+        while !connection.status().blocked() {
+            tokio::time::sleep(BLOCKED_INTERVAL).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        result = work => result,
+        () = blocked => Err(Error::Blocked),
     }
 }

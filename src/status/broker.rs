@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use futures_util::future::{join_all, select_ok};
+use futures_util::future::{join, join_all, select_ok};
 use lapin::{
     Connection, ErrorKind,
     options::QueueDeclareOptions,
@@ -26,6 +26,8 @@ pub struct Broker {
     pub state: BrokerState,
     /// Why it could not.
     pub error: Option<String>,
+    /// How many messages are in the queue for those that were refused; full queues drop theirs there, too.
+    pub rejected: Option<u32>,
 }
 
 /// Whether the broker could be asked.
@@ -68,15 +70,20 @@ pub(super) async fn ask(config: &Config) -> Option<(Broker, Vec<Queue>)> {
     let broker = config.broker.as_ref()?;
     let names: Vec<String> =
         config.replicas.iter().map(|replica| queue_name(&broker.exchange, &replica.name)).collect();
+    let rejected = queue_name(&broker.exchange, "rejected");
     let asking = async {
         let connection = connect_to_any(broker).await?;
-        Ok(join_all(names.iter().map(|name| queue(&connection, name))).await)
+        let queues = join_all(names.iter().map(|name| queue(&connection, name)));
+        Ok(join(queues, queue(&connection, &rejected)).await)
     };
     Some(match within(LIMIT, "broker: asking for the queues", asking).await {
-        Ok(queues) => (Broker { state: BrokerState::Reachable, error: None }, queues),
+        Ok((queues, Queue { messages: rejected, .. })) => {
+            (Broker { state: BrokerState::Reachable, error: None, rejected }, queues)
+        }
         Err(error) => {
             let queues = names.iter().map(|name| untold(name, QueueState::Unreachable)).collect();
-            (Broker { state: BrokerState::Unreachable, error: Some(error.chain()) }, queues)
+            let (state, error) = (BrokerState::Unreachable, Some(error.chain()));
+            (Broker { state, error, rejected: None }, queues)
         }
     })
 }

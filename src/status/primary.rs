@@ -8,6 +8,7 @@ use super::LIMIT;
 use crate::{
     error::Result,
     postgres::{Database, SESSION_LOCK, Session, within},
+    publisher::{BLOCKED, Readiness},
 };
 
 /// How many entries of the changelog are counted for a replica, at most: some tenths of a second.
@@ -25,6 +26,8 @@ pub struct Primary {
     pub error: Option<String>,
     /// Whether somebody looks for changes.
     pub publisher: Option<Publisher>,
+    /// What holds it up, with the remedy.
+    pub reason: Option<String>,
     /// How many tables are captured.
     pub tables: Option<usize>,
     /// Those that are not captured any more.
@@ -56,6 +59,10 @@ pub enum Publisher {
     Publishing,
     /// It found none, and waits for a notification.
     Waiting,
+    /// It has changes, and the broker is short of memory or disk and accepts none.
+    Blocked,
+    /// It has changes, and no connection to the broker.
+    Disconnected,
     /// No process looks for changes.
     Down,
 }
@@ -143,7 +150,7 @@ async fn read(database: &Database, has_broker: bool) -> Result<Option<(Primary, 
     if !is_installed(&session, "pgfanout.installation").await? {
         return Ok(None);
     }
-    let publishes = is_locked(&session).await?;
+    let holder = lock_holder(&session).await?;
     let row = session
         .query_one(
             "reading the primary's state",
@@ -152,9 +159,16 @@ async fn read(database: &Database, has_broker: bool) -> Result<Option<(Primary, 
         )
         .await?;
     let asleep: bool = row.get("asleep");
+    let publisher = publisher(holder.as_deref(), asleep);
+    let reason = match publisher {
+        Publisher::Blocked => Some(BLOCKED),
+        Publisher::Disconnected => Some("it has no connection to the broker; its log tells why"),
+        Publisher::Publishing | Publisher::Waiting | Publisher::Down => None,
+    };
     let mut primary = Primary {
         state: PrimaryState::Reachable,
-        publisher: Some(publisher(publishes, asleep)),
+        publisher: Some(publisher),
+        reason: reason.map(str::to_owned),
         changelog: Some(Changelog {
             entries: row.get("changelog_entries"),
             bytes: row.get("changelog_bytes"),
@@ -178,18 +192,21 @@ pub(super) async fn is_installed(session: &Session, table: &str) -> Result<bool>
     Ok(session.query_one("looking for our schema", statement, &[&table]).await?.get(0))
 }
 
-/// Whether a process does our work at this database.
-pub(super) async fn is_locked(session: &Session) -> Result<bool> {
+/// The `application_name` of the session that does our work at this database, if one does.
+pub(super) async fn lock_holder(session: &Session) -> Result<Option<String>> {
     let statement = include_str!("../../sql/session_lock.sql");
     let row = session.query_one("looking for the process that works there", statement, &[&SESSION_LOCK]);
-    Ok(row.await?.get("held"))
+    Ok(row.await?.get("holder"))
 }
 
-const fn publisher(publishes: bool, asleep: bool) -> Publisher {
-    match (publishes, asleep) {
-        (false, _) => Publisher::Down,
-        (true, true) => Publisher::Waiting,
-        (true, false) => Publisher::Publishing,
+/// The listener shows by its name what it waits for.
+fn publisher(holder: Option<&str>, asleep: bool) -> Publisher {
+    match (holder.map(Readiness::shown_by), asleep) {
+        (None, _) => Publisher::Down,
+        (Some(Readiness::Blocked), _) => Publisher::Blocked,
+        (Some(Readiness::Disconnected), _) => Publisher::Disconnected,
+        (Some(Readiness::Ready), true) => Publisher::Waiting,
+        (Some(Readiness::Ready), false) => Publisher::Publishing,
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     LIMIT,
     broker::Queue,
     judge::State,
-    primary::{Behind, Reported, is_installed, is_locked},
+    primary::{Behind, Reported, is_installed, lock_holder},
 };
 use crate::{
     error::Result,
@@ -114,7 +114,8 @@ async fn read(database: &Database) -> Result<Told> {
     if !is_installed(&session, "pgfanout.position").await? {
         return Ok(Told::default());
     }
-    let mut told = Told { installed: true, applied_to: is_locked(&session).await?, ..Told::default() };
+    let mut told =
+        Told { installed: true, applied_to: lock_holder(&session).await?.is_some(), ..Told::default() };
     told.position = read_position(&session).await?;
     let statement = include_str!("../../sql/replica/status_tables.sql");
     for row in session.query("reading the replicated tables", statement, &[]).await? {

@@ -154,7 +154,8 @@ fn example() -> Status {
         follows: false,
         primary: Primary {
             state: PrimaryState::Reachable,
-            publisher: Some(Publisher::Waiting),
+            publisher: Some(Publisher::Blocked),
+            reason: Some("it is held up".to_owned()),
             tables: Some(3),
             broken_tables: vec![BrokenTable { table: "public.t".into(), reason: "it lost\nits key".into() }],
             changelog: Some(Changelog { entries: 1200, bytes: 524_288 }),
@@ -166,7 +167,7 @@ fn example() -> Status {
             }),
             ..Primary::default()
         },
-        broker: Some(Broker { state: BrokerState::Reachable, error: None }),
+        broker: Some(Broker { state: BrokerState::Reachable, error: None, rejected: Some(1234) }),
         replicas: vec![
             replica("r1", State::Following),
             Replica { behind: Some(behind), ..replica("second", State::CatchingUp) },
@@ -185,8 +186,9 @@ fn example() -> Status {
 #[test]
 fn the_whole_fits_on_a_screen() {
     let expected = "\
-primary  reachable  publisher waiting for changes, 3 tables captured, changelog about 1,200 entries in 512.0 KiB, last batch 7 1.5 s ago
-broker   reachable
+primary  reachable  publisher held up by the broker, 3 tables captured, changelog about 1,200 entries in 512.0 KiB, last batch 7 1.5 s ago
+broker   reachable  1,234 messages refused or dropped
+  publisher: it is held up
   public.t: it lost its key
 
 replica  state        behind                         queue  position
@@ -205,7 +207,7 @@ r3       1 tables wait";
     let printed = print(&example(), false);
     assert_eq!(squeeze(&printed), squeeze(expected));
     let column = |n: usize| printed.lines().nth(n).and_then(|line| line.find("731:740"));
-    assert_eq!((column(5), column(6)), (column(6), column(7)), "aligned: {printed}");
+    assert_eq!((column(6), column(7)), (column(7), column(8)), "aligned: {printed}");
 }
 
 #[test]

@@ -28,6 +28,7 @@ impl<T: Into<String>> From<T> for Cell {
 pub(super) fn print(status: &Status, colours: bool) -> String {
     let mut out = Out { text: String::new(), colours };
     out.rows(&sources(status));
+    out.remarks(status.primary.reason.iter().map(|reason| ("publisher", &**reason)));
     out.remarks(status.primary.broken_tables.iter().map(|broken| (&*broken.table, &*broken.reason)));
     out.rows(&replicas(&status.replicas));
     let reason = |replica: &Replica| replica.reason.clone().map(|reason| (replica.name.clone(), reason));
@@ -41,12 +42,14 @@ pub(super) fn print(status: &Status, colours: bool) -> String {
 fn sources(status: &Status) -> Vec<Vec<Cell>> {
     let mut rows =
         vec![vec!["primary".into(), primary_state(&status.primary), primary(&status.primary).into()]];
-    if let Some(Broker { state, error }) = &status.broker {
+    if let Some(Broker { state, error, rejected }) = &status.broker {
         let state = match state {
             BrokerState::Reachable => Cell("reachable".to_owned(), Some(GREEN)),
             BrokerState::Unreachable => Cell("unreachable".to_owned(), Some(RED)),
         };
-        rows.push(vec!["broker".into(), state, error.clone().unwrap_or_default().into()]);
+        let rejected = rejected.filter(|count| *count > 0);
+        let rejected = rejected.map(|messages| format!("{} messages refused or dropped", count(messages)));
+        rows.push(vec!["broker".into(), state, error.clone().or(rejected).unwrap_or_default().into()]);
     }
     rows
 }
@@ -66,6 +69,8 @@ fn primary(primary: &Primary) -> String {
         let does = match publisher {
             Publisher::Publishing => "at work",
             Publisher::Waiting => "waiting for changes",
+            Publisher::Blocked => "held up by the broker",
+            Publisher::Disconnected => "without the broker",
             Publisher::Down => "down",
         };
         format!("publisher {does}")

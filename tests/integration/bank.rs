@@ -129,7 +129,17 @@ async fn money_is_constant(mode: Mode) {
     world.primary().execute(SETUP).await;
     let _pgfanout = begin(&world);
     until_joined(&world, TABLES.len()).await;
+    for by_broker in transfers(&world, async |_| ()).await {
+        match mode {
+            Mode::Broker => assert!(by_broker > STATES / 2, "{by_broker} of {STATES} through the broker"),
+            Mode::Postgres => assert_eq!(by_broker, 0),
+        }
+    }
+}
 
+/// Transfers money until every replica has shown enough states, none of which was impossible, while somebody
+/// meddles; then compares the replicas with the primary. Returns how many states of each came through the broker.
+pub(crate) async fn transfers(world: &World, meddle: impl AsyncFnOnce(Arc<AtomicBool>)) -> Vec<usize> {
     let (seed, stop) = (fastrand::u64(..), Arc::new(AtomicBool::new(false)));
     eprintln!("seed {seed}");
     let mut clients = tokio::task::JoinSet::new();
@@ -141,18 +151,17 @@ async fn money_is_constant(mode: Mode) {
         let (primary, replica) = (world.primary().client().await, replica.client().await);
         observers.push(tokio::spawn(observe(primary, replica)));
     }
-    for observer in observers {
-        let by_broker = observer.await.unwrap();
-        match mode {
-            Mode::Broker => assert!(by_broker > STATES / 2, "{by_broker} of {STATES} through the broker"),
-            Mode::Postgres => assert_eq!(by_broker, 0),
-        }
-    }
-    stop.store(true, Ordering::Relaxed);
+    let observing = async {
+        let seen = futures_util::future::join_all(observers).await;
+        stop.store(true, Ordering::Relaxed);
+        seen.into_iter().map(Result::unwrap).collect()
+    };
+    let (seen, ()) = tokio::join!(observing, meddle(Arc::clone(&stop)));
     while let Some(ended) = clients.join_next().await {
         ended.unwrap();
     }
-    until_same(&world, &TABLES).await;
+    until_same(world, &TABLES).await;
+    seen
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod bank;
+mod broker_faults;
 mod capture;
 mod command_line;
 mod definition;

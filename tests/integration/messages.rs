@@ -2,6 +2,8 @@
 
 mod hostile;
 mod listener;
+mod meddled;
+mod poison;
 mod python;
 mod rejected;
 

@@ -64,7 +64,7 @@ async fn before_anything_ran_every_replica_is_halted() {
     let status = status(&world).await;
     assert_eq!(status["primary"]["state"], "not-installed");
     assert_eq!(status["primary"]["error"], Value::Null);
-    assert_eq!(status["broker"], json!({"state": "reachable", "error": null}));
+    assert_eq!(status["broker"], json!({"state": "reachable", "error": null, "rejected": null}));
     let replica = &status["replicas"][0];
     assert_eq!((&replica["name"], &replica["state"]), (&json!("r1"), &json!("halted")));
     assert_eq!(replica["reason"], "pgfanout has never run for it");
@@ -90,12 +90,12 @@ async fn a_replica_that_keeps_up_follows_and_the_object_is_as_documented() {
 
     assert_keys(&status, "follows primary broker replicas");
     let primary = &status["primary"];
-    assert_keys(primary, "state error publisher tables broken_tables changelog last_batch");
+    assert_keys(primary, "state error publisher reason tables broken_tables changelog last_batch");
     assert_eq!((&primary["state"], &primary["tables"]), (&json!("reachable"), &json!(1)));
     assert_keys(&primary["changelog"], "entries bytes");
     assert!(primary["changelog"]["bytes"].as_i64().unwrap() > 0);
     assert_keys(&primary["last_batch"], "number published cut_at seconds_ago");
-    assert_keys(&status["broker"], "state error");
+    assert_eq!(status["broker"], json!({"state": "reachable", "error": null, "rejected": 0}));
     let replica = &status["replicas"][1];
     let keys = "name state reason position behind queue reported tables missing_tables copies";
     assert_keys(replica, keys);

@@ -165,6 +165,15 @@ impl Broker {
         self.node.kill9().await;
     }
 
+    /// Removes all that it knows, after [`stop`](Self::stop) or [`kill9`](Self::kill9).
+    pub fn wipe(&self) {
+        let data = self.premises.path().join("node");
+        fs::remove_dir_all(&data).and_then(|()| fs::create_dir(&data)).expect("the directory is ours");
+        if let Some(account) = self.account {
+            account.own_all(&data);
+        }
+    }
+
     /// Stops it where it is: connections stay open and nobody answers.
     pub fn pause(&self) {
         self.node.signal_all(Signal::SIGSTOP);
