@@ -18,11 +18,12 @@ use std::{
 };
 
 use lapin::{
-    Channel, Connection, ConnectionProperties, ExchangeKind,
+    Channel, Connection, ConnectionProperties, ErrorKind, ExchangeKind,
     options::{
         ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
         QueueDeleteOptions,
     },
+    protocol::{AMQPErrorKind, AMQPSoftError},
     types::{AMQPValue, FieldTable},
     uri::AMQPUri,
 };
@@ -113,7 +114,8 @@ async fn declare(channel: &Channel, broker: &config::Broker, replicas: &[String]
         channel
             .exchange_declare(exchange.into(), ExchangeKind::Fanout, durable, FieldTable::default())
             .await
-            .map_err(Error::broker(&format!("declaring the exchange {exchange} as fanout and durable")))?;
+            .map_err(Error::broker(&format!("declaring the exchange {exchange} as fanout and durable")))
+            .map_err(|error| unless_other(error, &format!("the exchange {exchange}")))?;
         let rejected = queue_name(exchange, "rejected");
         declare_queue(channel, &rejected, bounds(REJECTED_MAX_BYTES)).await?;
         for replica in replicas {
@@ -158,7 +160,22 @@ pub async fn remove(broker: &config::Broker, replicas: &[String]) -> Result<()> 
 async fn declare_queue(channel: &Channel, name: &str, arguments: FieldTable) -> Result<()> {
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     let declared = channel.queue_declare(name.into(), durable, arguments).await;
-    declared.map(drop).map_err(Error::broker(&format!("declaring the queue {name}")))
+    declared
+        .map(drop)
+        .map_err(Error::broker(&format!("declaring the queue {name}")))
+        .map_err(|error| unless_other(error, &format!("the queue {name}")))
+}
+
+/// What is there already with other settings stays so until somebody deletes it.
+fn unless_other(error: Error, what: &str) -> Error {
+    let refused = AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED);
+    let is_other = matches!(&error, Error::Broker { source, .. }
+        if matches!(source.kind(), ErrorKind::ProtocolError(refusal) if *refusal.kind() == refused));
+    if !is_other {
+        return error;
+    }
+    let remedy = "delete it at the broker: it is declared anew, and what it held is caught up";
+    Error::Unfit(format!("broker: {what} has other settings than the configuration; {remedy}"))
 }
 
 /// What is dropped from a full queue is caught up from the primary.

@@ -102,10 +102,10 @@ async fn client(client: Client, seed: u64, stop: Arc<AtomicBool>) {
 }
 
 /// Looks at a replica until it has shown enough states; returns how many of them came through the broker.
-async fn observe(primary: Client, replica: Client) -> usize {
+async fn observe(primary: Client, replica: Client, enough: usize) -> usize {
     let (mut states, mut by_broker_count, mut looks) = (BTreeSet::new(), 0, 0);
     let deadline = Instant::now() + 4 * PATIENCE;
-    while states.len() < STATES {
+    while states.len() < enough {
         let row = replica.query_one(OBSERVE, &[]).await.unwrap();
         looks += 1;
         let (money, unexplained): (i64, i64) = (row.get("money"), row.get("unexplained"));
@@ -120,7 +120,7 @@ async fn observe(primary: Client, replica: Client) -> usize {
         }
         assert!(Instant::now() < deadline, "only {} states in {looks} looks", states.len());
     }
-    eprintln!("{looks} looks, {STATES} states, {by_broker_count} through the broker");
+    eprintln!("{looks} looks, {enough} states, {by_broker_count} through the broker");
     by_broker_count
 }
 
@@ -129,7 +129,7 @@ async fn money_is_constant(mode: Mode) {
     world.primary().execute(SETUP).await;
     let _pgfanout = begin(&world);
     until_joined(&world, TABLES.len()).await;
-    for by_broker in transfers(&world, async |_| ()).await {
+    for by_broker in transfers(&world, STATES, async |_| ()).await {
         match mode {
             Mode::Broker => assert!(by_broker > STATES / 2, "{by_broker} of {STATES} through the broker"),
             Mode::Postgres => assert_eq!(by_broker, 0),
@@ -137,9 +137,13 @@ async fn money_is_constant(mode: Mode) {
     }
 }
 
-/// Transfers money until every replica has shown enough states, none of which was impossible, while somebody
+/// Transfers money until every replica has shown so many states, none of which was impossible, while somebody
 /// meddles; then compares the replicas with the primary. Returns how many states of each came through the broker.
-pub(crate) async fn transfers(world: &World, meddle: impl AsyncFnOnce(Arc<AtomicBool>)) -> Vec<usize> {
+pub(crate) async fn transfers(
+    world: &World,
+    states: usize,
+    meddle: impl AsyncFnOnce(Arc<AtomicBool>),
+) -> Vec<usize> {
     let (seed, stop) = (fastrand::u64(..), Arc::new(AtomicBool::new(false)));
     eprintln!("seed {seed}");
     let mut clients = tokio::task::JoinSet::new();
@@ -149,7 +153,7 @@ pub(crate) async fn transfers(world: &World, meddle: impl AsyncFnOnce(Arc<Atomic
     let mut observers = Vec::new();
     for replica in world.replicas() {
         let (primary, replica) = (world.primary().client().await, replica.client().await);
-        observers.push(tokio::spawn(observe(primary, replica)));
+        observers.push(tokio::spawn(observe(primary, replica, states)));
     }
     let observing = async {
         let seen = futures_util::future::join_all(observers).await;

@@ -66,8 +66,9 @@ pub(crate) async fn until_by_broker(world: &World, change: impl AsyncFn(&World))
         let replica = replica.client().await;
         eventually(PATIENCE, "the broker brings changes", async || {
             change(world).await;
-            let row = replica.query_one("SELECT number FROM pgfanout.position", &[]).await.unwrap();
-            by_broker(&primary, row.get(0)).await
+            let row = replica.query_opt("SELECT number FROM pgfanout.position", &[]).await;
+            let number = row.ok().flatten().and_then(|row| row.get(0));
+            by_broker(&primary, number).await
         })
         .await;
     }
@@ -161,6 +162,29 @@ async fn a_full_queue_drops_what_is_caught_up_later() {
     drop(away);
     until_same(&world, &["t"]).await;
     assert_no_copy(&pgfanout, 0);
+}
+
+#[tokio::test]
+async fn a_queue_with_other_settings_is_told_with_the_remedy() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute("CREATE TABLE t (id int PRIMARY KEY)").await;
+    let (vandal, queue) = (Vandal::new(&world).await, world.queue(1));
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    vandal.channel.queue_declare(queue.as_str().into(), durable, FieldTable::default()).await.unwrap();
+    let mut pgfanout = begin(&world);
+    for stage in ["publisher", "consumer"] {
+        let is_halt = |line: &Value| line["event"] == "halted" && line["stage"] == stage;
+        let halt = pgfanout.wait_for(0, "a halt", PATIENCE, is_halt).await;
+        assert!(halt["message"].as_str().unwrap().contains("delete it at the broker"), "{halt}");
+    }
+    vandal.delete(&queue).await;
+    // It looks again every 20 seconds; this is faster.
+    pgfanout.reload();
+    until_by_broker(&world, async |world| {
+        world.primary().execute("INSERT INTO t SELECT count(*) FROM t").await;
+    })
+    .await;
+    until_same(&world, &["t"]).await;
 }
 
 async fn status(world: &World) -> Value {

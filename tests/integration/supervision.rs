@@ -1,6 +1,5 @@
 //! What ends, ends in order; what dies is replaced; what breaks is mended.
 
-use lapin::options::QueueDeleteOptions;
 use pgfanout_testbed::{
     eventually,
     process::Pgfanout,
@@ -107,19 +106,6 @@ async fn ended_sessions_are_replaced_with_a_broker() {
 #[tokio::test]
 async fn ended_sessions_are_replaced_without_a_broker() {
     ended_sessions_are_replaced(Mode::Postgres).await;
-}
-
-#[tokio::test]
-async fn a_deleted_queue_comes_back() {
-    let (world, load, _pgfanout) = at_work(Mode::Broker).await;
-    let connection = world.broker().connect().await;
-    let channel = connection.create_channel().await.unwrap();
-    for queue in [world.queue(1), world.queue(2), world.queue(1)] {
-        load.more(20).await;
-        channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
-        until_arrived(world.primary(), world.replicas()).await;
-    }
-    ends_well(&world, load).await;
 }
 
 /// Nobody listens, and the way to the broker is gone for a while.

@@ -26,6 +26,9 @@ use crate::{
 /// How many messages are held back before they are brought.
 const HELD_BACK: usize = 6;
 
+/// How many states of each replica are looked at.
+const STATES: usize = 50;
+
 /// Takes every second message of the queue, as the second consumer there, and brings back some of them.
 async fn meddle(channel: &Channel, mut consumer: Consumer, queue: &str, stop: Arc<AtomicBool>) -> usize {
     let mut random = fastrand::Rng::new();
@@ -65,8 +68,9 @@ async fn messages_lost_late_repeated_and_in_disorder_show_nothing_impossible() {
     let queue = world.queue(1);
     let consumer = consume(&channel, &queue).await;
     let (mark, mut brought) = (pgfanout.mark(), 0);
-    let seen = transfers(&world, async |stop| brought = meddle(&channel, consumer, &queue, stop).await).await;
-    assert!(seen[0] < seen[1], "the other replica was left alone: {seen:?}");
+    let meddling = async |stop| brought = meddle(&channel, consumer, &queue, stop).await;
+    let seen = transfers(&world, STATES, meddling).await;
+    eprintln!("{seen:?} of {STATES} states by the broker, {brought} messages brought back");
     assert!(brought > 20, "{brought} messages were brought back");
     let is_bad = |line: &serde_json::Value| {
         let event = line["event"].as_str().unwrap_or_default();
