@@ -199,3 +199,32 @@ fn arguments(broker: &config::Broker, rejected: &str) -> FieldTable {
     table.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(rejected.into()));
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_queue_is_bounded_in_size_and_in_time() {
+        let broker = config::Broker {
+            urls: Vec::new(),
+            exchange: "x".to_owned(),
+            max_changes_per_message: 1,
+            max_message_bytes: 1,
+            queue_type: config::QueueType::Quorum,
+            queue_max_bytes: 4096,
+            confirm_window: 1,
+            hmac_keys: Vec::new(),
+        };
+        let arguments = arguments(&broker, "x.rejected");
+        let is =
+            |name: &str, value: AMQPValue| assert_eq!(arguments.inner().get(name), Some(&value), "{name}");
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        is("x-max-length-bytes", AMQPValue::LongLongInt(4096));
+        is("x-overflow", text("drop-head"));
+        is("x-expires", AMQPValue::LongLongInt(86_400_000));
+        is("x-queue-type", text("quorum"));
+        is("x-dead-letter-routing-key", text("x.rejected"));
+        assert!(bounds(1).inner().get("x-max-length-bytes").is_some(), "that of what is rejected, too");
+    }
+}
