@@ -83,7 +83,13 @@ impl Error {
     /// Whether the broker sent what cannot be read, and so would send it to every connection.
     #[must_use]
     pub fn is_unreadable(&self) -> bool {
-        matches!(self, Self::Broker { source, .. } if matches!(source.kind(), lapin::ErrorKind::ParsingError(_)))
+        let Self::Broker { source, .. } = self else { return false };
+        match source.kind() {
+            lapin::ErrorKind::ParsingError(_) => true,
+            // Told by our own watch on the link.
+            lapin::ErrorKind::IOError(error) => error.kind() == std::io::ErrorKind::InvalidData,
+            _ => false,
+        }
     }
 
     /// Whether waiting cannot mend it: an operator has to act, so that trying again fast is futile.

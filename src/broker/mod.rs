@@ -7,6 +7,7 @@ mod deliveries;
 mod headers;
 mod publishing;
 mod seal;
+mod shallow;
 
 pub use deliveries::{Deliveries, next};
 pub use headers::{NoPart, part};
@@ -17,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::TryFutureExt as _;
 use lapin::{
     Channel, Connection, ConnectionProperties, ErrorKind, ExchangeKind,
     options::{
@@ -69,7 +71,8 @@ pub async fn connect(broker: &config::Broker, name: &str) -> Result<Connection> 
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let doing = format!("connecting to {url}");
         let connecting =
-            async { Connection::connect_uri(uri, properties).await.map_err(Error::broker(&doing)) };
+            async { Connection::connect_uri_with_runtime(uri, properties, shallow::runtime()).await };
+        let connecting = connecting.map_err(Error::broker(&doing));
         let connecting = async {
             // The library gives up no connection that was accepted and is not answered, nor its threads.
             if MUTE.load(Relaxed) {

@@ -8,16 +8,40 @@ use crate::{
     support::{Mode, PATIENCE, begin, until_same, world},
 };
 
-/// Its message id is no text. Ours cannot send such a thing; Python's pika can.
+/// Takes the address, the queue, and a file with the properties. Ours cannot send such things.
 const SEND: &str = r"
 import sys, pika
 connection = pika.BlockingConnection(pika.URLParameters(sys.argv[1]))
-properties = pika.BasicProperties(message_id=b'\xff\xfe')
-connection.channel().basic_publish('', sys.argv[2], b'{}', properties)
+class Raw(pika.BasicProperties):
+    def encode(self):
+        return [open(sys.argv[3], 'rb').read()]
+connection.channel().basic_publish('', sys.argv[2], b'{}', Raw())
 connection.close()";
+
+/// A message id that is no text.
+fn no_text() -> Vec<u8> {
+    b"\x00\x80\x02\xff\xfe".to_vec()
+}
+
+/// A header of twenty thousand arrays within one another.
+fn deep() -> Vec<u8> {
+    let mut nested = Vec::new();
+    for inner in (0..20_000_u32).rev() {
+        nested.extend_from_slice(b"A");
+        nested.extend_from_slice(&(inner * 5).to_be_bytes());
+    }
+    let length = u32::try_from(nested.len() + 2).unwrap().to_be_bytes();
+    [b"\x20\x00".as_slice(), &length, b"\x01h", &nested].concat()
+}
 
 #[tokio::test]
 async fn what_cannot_be_read_blocks_nothing() {
+    for properties in [no_text(), deep()] {
+        blocks_nothing(&properties).await;
+    }
+}
+
+async fn blocks_nothing(properties: &[u8]) {
     let world = world(Mode::Broker, 1).build().await;
     world.primary().execute("CREATE TABLE t (id int PRIMARY KEY)").await;
     let mut pgfanout = begin(&world);
@@ -25,6 +49,9 @@ async fn what_cannot_be_read_blocks_nothing() {
     until_following(&world).await;
     let mut python = Command::new("/usr/bin/python3");
     python.args(["-c", SEND, &world.broker().url(), &world.queue(1)]);
+    let file = world.directory().join("properties");
+    std::fs::write(&file, properties).unwrap();
+    python.arg(file);
     let sent = python.output().expect("python3 is installed: tests/setup.sh does that");
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
     world.primary().execute("INSERT INTO t VALUES (1)").await;
