@@ -64,6 +64,21 @@
 //!
 //! Without a broker steps 4 and 5 are shorter: the listener wakes the appliers, and each catches up.
 //!
+//! # One history
+//!
+//! Transaction ids and numbers of batches come round again for other changes when a primary is put back to a
+//! backup. So every moment of the primary that a replica's rows depend on has a name there: a number and a
+//! random token, recorded before the replica commits what it read. That is so for the position, and for each
+//! table that stands apart from it. Whenever a connection to the primary is made, and before catching up from
+//! where batches from the queue have led, [the replica's names are compared](replica::join::compare_histories)
+//! with the primary's record; a name that it does not know is of another history, and nothing is applied.
+//!
+//! What is in the queue may be of a history that was lost, too. So each publisher that begins starts a new
+//! **term**, which its batches carry, and so does a replica's position. A batch of another term is not applied:
+//! the replica catches up instead, from the primary, which tells the term that is valid there since the server
+//! was started. A dump takes all of this along to another database; there the installation finds that it is
+//! not where it was made, and begins anew under another epoch.
+//!
 //! # The life of an actor
 //!
 //! ```text
@@ -97,7 +112,8 @@
 //! | a table was altered | the replica compares it before it applies more, and halts if it does not fit |
 //! | a replica refuses a row | it halts with table and constraint, applies nothing wrong, and looks again |
 //! | a replica was away for longer than the changelog goes back | its tables are copied anew |
-//! | the primary was put back or replaced | the replica halts and says how to have it copied anew |
+//! | a replica was put back to an older state | it catches up, or its tables are copied anew |
+//! | the primary was put back, moved or replaced | replicas that have what it does not know halt, and say how to have them copied anew |
 
 pub mod cli;
 pub mod commands;

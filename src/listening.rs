@@ -17,7 +17,7 @@ use crate::{
     postgres::{Database, SESSION_LOCK, Session},
     prepare::{Wanted, wanted_tables},
     primary::{
-        batch::{mark_published, record, resume_from, start_anew},
+        batch::{begin_term, mark_published, record, resume_from, start_anew},
         capture,
         delta::{Cut, Reader},
         gate::Gate,
@@ -105,6 +105,7 @@ impl Listening {
             return Err(Error::StandBy("primary: another pgfanout publishes".to_owned()));
         }
         let installation = install(&control).await?;
+        begin_term(&control).await?;
         forget_removed_replicas(&control, config).await?;
         let reader = Reader::connect(primary, "pgfanout publisher").await?;
         let publishes = config.broker.is_some();
