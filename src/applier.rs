@@ -39,6 +39,11 @@ pub struct CatchUp;
 #[rtype(result = "bool")]
 pub struct Serving;
 
+/// Asks whether another process applies to the replica.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub struct StandsBy;
+
 /// Reports the position.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -216,6 +221,14 @@ impl Handler<Serving> for Applier {
 
     fn handle(&mut self, _: Serving, _: &mut Self::Context) -> bool {
         self.life.session().is_some()
+    }
+}
+
+impl Handler<StandsBy> for Applier {
+    type Result = bool;
+
+    fn handle(&mut self, _: StandsBy, _: &mut Self::Context) -> bool {
+        self.life.stands_by()
     }
 }
 

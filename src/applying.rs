@@ -19,6 +19,7 @@ use crate::{
         join::{compare_histories, join},
         state::{Followed, Position, Replica},
     },
+    seat::Seat,
     snapshot::Snapshot,
 };
 
@@ -27,6 +28,8 @@ const CHANGES_AT_ONCE: u64 = 20_000;
 
 /// An applier's session.
 pub struct Applying {
+    /// Keeps other processes away.
+    seat: Seat,
     replica: Replica,
     primary: Database,
     existing_rows: config::ExistingRows,
@@ -56,12 +59,16 @@ impl Applying {
     /// When the replica cannot be reached, does not fit, or another process applies to it.
     pub async fn connect(replica: config::Replica, primary: Database) -> Result<Self> {
         let existing_rows = replica.existing_rows;
-        let Some(replica) = Replica::connect(&replica.database, &replica.name).await? else {
-            return Err(Error::StandBy(format!("replica {}: another pgfanout applies", replica.name)));
+        let (database, name) = (&replica.database, &replica.name);
+        let workers = ["applier", "copy"].map(|job| format!("pgfanout {job} {name}"));
+        let Some(seat) = Seat::take(database, name, &workers).await? else {
+            return Err(Error::StandBy(format!("replica {name}: another pgfanout applies")));
         };
+        let replica = Replica::connect(database, name).await?;
         let (applied, caught_up) = (Cell::new(0), Cell::new(0));
         let open = Open::Nothing;
         Ok(Self {
+            seat,
             replica,
             primary,
             existing_rows,
@@ -82,6 +89,7 @@ impl Applying {
     /// # Errors
     /// When a database fails: nothing that is not committed counts.
     pub async fn apply(&mut self, parts: &[Part]) -> Result<Vec<(usize, String)>> {
+        self.seat.check()?;
         (self.missed, self.quiet) = (0, 0);
         let mut rejected = Vec::new();
         for (at, part) in parts.iter().enumerate() {
@@ -207,6 +215,7 @@ impl Applying {
     /// # Errors
     /// When a database fails, or a table does not fit.
     pub async fn catch_up(&mut self) -> Result<()> {
+        self.seat.check()?;
         if self.registry.is_none() {
             self.join().await?;
         }

@@ -91,8 +91,8 @@
 //! each piece of work and put back when that went well. A failure drops the session and stops the actor; its
 //! supervisor starts its next life, which connects after a delay that doubles with each failure in a row, up
 //! to 5 seconds, or after 20 where only an operator can help. There is no other way of recovering. actix does not notice panics: each owner looks every
-//! second whether what it owns lives, and makes it anew. An advisory lock on the primary (publishing) and on
-//! each replica (applying) has a second process stand by; its consumer takes no messages. Stages that wait
+//! second whether what it owns lives, and makes it anew. A [`seat`] on the primary (publishing) and on each
+//! replica (applying) has a second process stand by; its consumer takes no messages. Stages that wait
 //! for a server hear at once that the root [ends](life::Ending). To end, sources stop first, then
 //! [`Drain`](replicator::Drain) goes down the line, so that its answer means that all before it is done.
 //!
@@ -102,6 +102,7 @@
 //! |---|---|
 //! | a link, a server, the process | next life, from the position; a batch not known to be published is cut again |
 //! | a link goes silent | whoever waits asks [the server](postgres) whether it works on the answer; if not: next life, which ends what the dead session left there |
+//! | the process is stopped and its connections stay | another one that stands by takes its [seats](seat); what it may still write when it goes on names what it replaces, and fails |
 //! | the primary | replicas apply what is in their queues, and wait |
 //! | the broker, or one short of memory | no batch is opened while it does not accept messages; then one delta has it all |
 //! | a message lost, a queue dropped or deleted | the next batch does not fit, or the position lags behind what was published: the replica catches up |
@@ -149,5 +150,6 @@ pub mod replica;
 
 pub mod life;
 pub mod replicator;
+pub mod seat;
 
 pub mod status;

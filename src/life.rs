@@ -116,6 +116,12 @@ impl<S> Life<S> {
         tracing::info!(event = "connected", stage, replica, again, "a stage is connected");
     }
 
+    /// Whether another process is known to do the work.
+    #[must_use]
+    pub const fn stands_by(&self) -> bool {
+        self.standing_by
+    }
+
     /// Takes the session for a piece of work.
     ///
     /// # Errors

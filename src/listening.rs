@@ -14,7 +14,7 @@ use crate::{
     cut,
     error::{Error, Result},
     pg_listener::{PgListener, Wake},
-    postgres::{Database, SESSION_LOCK, Session},
+    postgres::{Database, Session},
     prepare::{Wanted, wanted_tables},
     primary::{
         batch::{begin_term, mark_published, record, resume_from, start_anew},
@@ -26,6 +26,7 @@ use crate::{
         trim::trim,
     },
     publisher::{Publisher, Ready},
+    seat::Seat,
     snapshot::Snapshot,
 };
 
@@ -61,6 +62,8 @@ pub struct Next {
 
 /// The listener's session.
 pub struct Listening {
+    /// Keeps other processes away.
+    seat: Seat,
     /// Listens, and takes short statements.
     control: Session,
     reader: Reader,
@@ -95,15 +98,11 @@ impl Listening {
     /// When the primary cannot be reached, another process publishes, or a table cannot be captured.
     pub async fn connect(config: &Config, listener: WeakAddr<PgListener>) -> Result<Self> {
         let primary = &config.primary.database;
-        let control = listen(primary, listener).await?;
-        let lock = control.query_one(
-            "taking the publisher's lock",
-            "SELECT pg_try_advisory_lock($1)",
-            &[&SESSION_LOCK],
-        );
-        if !lock.await?.get::<_, bool>(0) {
+        let workers = ["listener", "publisher"].map(|job| format!("pgfanout {job}"));
+        let Some(seat) = Seat::take(primary, "publisher", &workers).await? else {
             return Err(Error::StandBy("primary: another pgfanout publishes".to_owned()));
-        }
+        };
+        let control = listen(primary, listener).await?;
         let installation = install(&control).await?;
         begin_term(&control).await?;
         forget_removed_replicas(&control, config).await?;
@@ -115,6 +114,7 @@ impl Listening {
             .as_ref()
             .map_or((1, 1), |broker| (broker.max_changes_per_message, broker.max_message_bytes));
         let mut session = Self {
+            seat,
             control,
             reader,
             epoch: installation.epoch,
@@ -145,6 +145,7 @@ impl Listening {
     /// # Errors
     /// When the primary fails.
     pub async fn step(&mut self, config: &Config, publisher: Option<&Addr<Publisher>>) -> Result<Next> {
+        self.seat.check()?;
         if self.resolved.elapsed() >= RESOLVE_INTERVAL {
             self.resolve(config, false).await?;
         }

@@ -17,6 +17,7 @@ impl Applying {
     /// # Errors
     /// As [`Self::catch_up`]. That the primary is away is no error here: its listener says so.
     pub async fn report(&mut self) -> Result<()> {
+        self.seat.check()?;
         self.quiet += 1;
         if self.quiet >= MAX_QUIET {
             // No transaction stays open on the replica because a publisher is gone.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::{
     batch::Batch,
     error::{Error, Result},
-    postgres::{Database, SESSION_LOCK, Session},
+    postgres::{Database, Session},
     primary::source::Name,
     shape::Shape,
     snapshot::Snapshot,
@@ -91,19 +91,13 @@ pub async fn connect(database: &Database, application: &str) -> Result<Session> 
 }
 
 impl Replica {
-    /// Opens the session that applies, installs our schema there, and reads what the replica holds.
-    /// `None` if another process applies to this replica.
+    /// Opens the session that applies, installs our schema there, and reads what the replica holds. Only who
+    /// has the seat there may do so.
     ///
     /// # Errors
     /// When the replica cannot be reached, or what is there does not fit.
-    pub async fn connect(database: &Database, name: &str) -> Result<Option<Self>> {
+    pub async fn connect(database: &Database, name: &str) -> Result<Self> {
         let session = connect(database, &format!("pgfanout applier {name}")).await?;
-        let locking = "SELECT pg_try_advisory_lock($1)";
-        let locked: bool =
-            session.query_one("taking the applier's lock", locking, &[&SESSION_LOCK]).await?.get(0);
-        if !locked {
-            return Ok(None);
-        }
         session.begin("installing pgfanout's schema", "BEGIN").await?;
         session.run("installing pgfanout's schema", include_str!("../../sql/replica/install.sql")).await?;
         session.commit().await?;
@@ -119,7 +113,7 @@ impl Replica {
         let mut replica =
             Self { session, name: name.to_owned(), position: None, tables: Vec::new(), waiting: Vec::new() };
         replica.reload().await?;
-        Ok(Some(replica))
+        Ok(replica)
     }
 
     /// Reads the position and the tables anew.

@@ -1,5 +1,7 @@
 //! What ends, ends in order; what dies is replaced; what breaks is mended.
 
+mod takeover;
+
 use lapin::options::QueueDeleteOptions;
 use pgfanout_testbed::{
     eventually,
