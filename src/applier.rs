@@ -102,7 +102,7 @@ impl Applier {
     fn fail(&mut self, error: &Error, context: &mut Context<Self>) {
         let begin_anew = self.life.fail(error);
         if error.needs_operator() {
-            let (primary, replica, reason) = (self.primary.clone(), self.replica.name.clone(), error.chain());
+            let (primary, replica, reason) = (self.primary.clone(), self.replica.name.clone(), error.halt());
             actix_rt::spawn(async move { Applying::report_halted(&primary, &replica, &reason).await });
         }
         if begin_anew {

@@ -171,11 +171,11 @@ impl<S> Life<S> {
         self.failures = self.failures.saturating_add(1);
         self.delay = if error.needs_operator() { OPERATOR } else { delay(self.failures) };
         let retry_in_ms = u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX);
-        let (failures, reason) = (self.failures, error.chain());
+        let failures = self.failures;
         if error.needs_operator() {
-            tracing::error!(event = "halted", stage, replica, failures, retry_in_ms, "{reason}");
+            tracing::error!(event = "halted", stage, replica, failures, retry_in_ms, "{}", error.halt());
         } else {
-            tracing::warn!(event = "failed", stage, replica, failures, retry_in_ms, "{reason}");
+            tracing::warn!(event = "failed", stage, replica, failures, retry_in_ms, "{}", error.chain());
         }
     }
 }

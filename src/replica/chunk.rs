@@ -173,7 +173,7 @@ pub async fn copy_chunk(
         replica.run("making a stage", &stage).await?;
     }
     let into = if conflicts { "pg_temp.pgfanout_stage".to_owned() } else { shape.quoted() };
-    let mut copy = Copy::start_into(replica, &format!("{into} ({columns})")).await?;
+    let mut copy = Copy::start_into(replica, &format!("{into} ({columns})"), &shape.with_key()).await?;
     let bytes = send_rows(primary, shape, chunk, &mut copy).await?;
     let rows = copy.finish().await?;
     // Before it is committed here: a crash must not take back what a replica has, and a primary that was put

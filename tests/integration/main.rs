@@ -9,6 +9,7 @@ mod documents;
 mod exact;
 mod faults;
 mod following;
+mod halting;
 mod history;
 mod holes;
 mod joining;
