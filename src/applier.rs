@@ -39,6 +39,11 @@ pub struct CatchUp;
 #[rtype(result = "bool")]
 pub struct Serving;
 
+/// Asks whether another process applies to the replica.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub struct StandsBy;
+
 /// Reports the position.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -97,7 +102,7 @@ impl Applier {
     fn fail(&mut self, error: &Error, context: &mut Context<Self>) {
         let begin_anew = self.life.fail(error);
         if error.needs_operator() {
-            let (primary, replica, reason) = (self.primary.clone(), self.replica.name.clone(), error.chain());
+            let (primary, replica, reason) = (self.primary.clone(), self.replica.name.clone(), error.halt());
             actix_rt::spawn(async move { Applying::report_halted(&primary, &replica, &reason).await });
         }
         if begin_anew {
@@ -216,6 +221,14 @@ impl Handler<Serving> for Applier {
 
     fn handle(&mut self, _: Serving, _: &mut Self::Context) -> bool {
         self.life.session().is_some()
+    }
+}
+
+impl Handler<StandsBy> for Applier {
+    type Result = bool;
+
+    fn handle(&mut self, _: StandsBy, _: &mut Self::Context) -> bool {
+        self.life.stands_by()
     }
 }
 

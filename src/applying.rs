@@ -16,9 +16,10 @@ use crate::{
     replica::{
         apply::{Malformed, Written, is_conflict, read, write},
         catch_up::{Caught, catch_up},
-        join::join,
+        join::{compare_histories, join},
         state::{Followed, Position, Replica},
     },
+    seat::Seat,
     snapshot::Snapshot,
 };
 
@@ -27,6 +28,8 @@ const CHANGES_AT_ONCE: u64 = 20_000;
 
 /// An applier's session.
 pub struct Applying {
+    /// Keeps other processes away.
+    seat: Seat,
     replica: Replica,
     primary: Database,
     existing_rows: config::ExistingRows,
@@ -34,6 +37,10 @@ pub struct Applying {
     source: Option<Source>,
     /// The primary's list of tables when it was last compared with ours.
     registry: Option<String>,
+    /// Whether nothing was read from the primary since it was connected.
+    newly_connected: bool,
+    /// Whether batches came from the queue since the histories were last compared.
+    unproven: bool,
     /// What is written in the open transaction.
     open: Open,
     /// Reports since something came, though more was published.
@@ -52,17 +59,23 @@ impl Applying {
     /// When the replica cannot be reached, does not fit, or another process applies to it.
     pub async fn connect(replica: config::Replica, primary: Database) -> Result<Self> {
         let existing_rows = replica.existing_rows;
-        let Some(replica) = Replica::connect(&replica.database, &replica.name).await? else {
-            return Err(Error::StandBy(format!("replica {}: another pgfanout applies", replica.name)));
+        let (database, name) = (&replica.database, &replica.name);
+        let workers = ["applier", "copy"].map(|job| format!("pgfanout {job} {name}"));
+        let Some(seat) = Seat::take(database, name, &workers).await? else {
+            return Err(Error::StandBy(format!("replica {name}: another pgfanout applies")));
         };
+        let replica = Replica::connect(database, name).await?;
         let (applied, caught_up) = (Cell::new(0), Cell::new(0));
         let open = Open::Nothing;
         Ok(Self {
+            seat,
             replica,
             primary,
             existing_rows,
             source: None,
             registry: None,
+            newly_connected: true,
+            unproven: false,
             open,
             missed: 0,
             quiet: 0,
@@ -76,6 +89,7 @@ impl Applying {
     /// # Errors
     /// When a database fails: nothing that is not committed counts.
     pub async fn apply(&mut self, parts: &[Part]) -> Result<Vec<(usize, String)>> {
+        self.seat.check()?;
         (self.missed, self.quiet) = (0, 0);
         let mut rejected = Vec::new();
         for (at, part) in parts.iter().enumerate() {
@@ -89,12 +103,18 @@ impl Applying {
 
     /// Applies one part; returns why it is to be rejected, if it is.
     async fn apply_part(&mut self, part: &Part) -> Result<Option<String>> {
-        let Some(Position { epoch, snapshot, .. }) = self.replica.position.clone() else {
+        let Some(Position { epoch, snapshot, term, .. }) = self.replica.position.clone() else {
             self.catch_up_fully(false).await?;
             return Ok(None);
         };
         if part.batch.epoch != epoch {
             return Ok(Some("a batch of another installation of pgfanout".to_owned()));
+        }
+        if part.batch.term.is_empty() || part.batch.term != term {
+            // Another publisher began since: perhaps on a primary that was put back, while batches of the
+            // history that was lost are still in the queue. Only the primary can tell.
+            self.catch_up_fully(true).await?;
+            return Ok(None);
         }
         if self.open.is_broken_by(part) {
             self.give_up_begun().await?;
@@ -185,6 +205,7 @@ impl Applying {
         if let Open::Whole(batch, _) = &self.open {
             self.replica.commit(batch).await?;
             self.open = Open::Nothing;
+            self.unproven = true;
         }
         Ok(())
     }
@@ -194,6 +215,7 @@ impl Applying {
     /// # Errors
     /// When a database fails, or a table does not fit.
     pub async fn catch_up(&mut self) -> Result<()> {
+        self.seat.check()?;
         if self.registry.is_none() {
             self.join().await?;
         }
@@ -206,15 +228,26 @@ impl Applying {
 
     /// Catches up with all that is committed now; if `forced`, the position moves even where nothing changed
     /// in the replica's tables. What comes later is told later: under load there is always more.
-    async fn catch_up_fully(&mut self, forced: bool) -> Result<()> {
+    async fn catch_up_fully(&mut self, mut forced: bool) -> Result<()> {
         self.commit().await?;
         self.open = Open::Nothing;
         loop {
+            self.source().await?;
             if self.registry.is_none() {
                 self.join().await?;
+                continue;
             }
-            let source = self.source().await?;
-            let (replica, source) = source;
+            let Some(source) = &self.source else { continue };
+            let replica = &mut self.replica;
+            if self.unproven && compare_histories(replica, source).await?.is_some() {
+                self.registry = None;
+                continue;
+            }
+            self.unproven = false;
+            // Batches of an earlier term may still come, of a history that was lost: no more of them fit then.
+            forced |= self.newly_connected
+                && replica.position.as_ref().is_some_and(|position| position.term != source.term);
+            self.newly_connected = false;
             match catch_up(replica, source, forced).await {
                 Ok(Caught::Nothing) => return Ok(()),
                 Ok(Caught::Unfit) => self.registry = None,
@@ -267,15 +300,20 @@ impl Applying {
             );
         }
         self.registry = Some(registry);
+        self.unproven = false;
         Ok(())
     }
 
-    /// The replica, and the primary within reach.
+    /// The replica, and the primary within reach. Where the connection is a new one, another server may
+    /// have answered, or the same put back to a backup: the two are to be compared.
     async fn source(&mut self) -> Result<(&mut Replica, &Source)> {
         let usable = self.source.take().filter(|source| !source.is_closed());
         let source = match usable {
             Some(source) => source,
-            None => Source::connect(&self.primary, &self.replica.name).await?,
+            None => {
+                (self.registry, self.newly_connected) = (None, true);
+                Source::connect(&self.primary, &self.replica.name).await?
+            }
         };
         Ok((&mut self.replica, self.source.insert(source)))
     }

@@ -11,6 +11,9 @@ pub struct Batch {
     pub number: i64,
     /// Its random token: after a restore numbers come round again, tokens do not.
     pub token: String,
+    /// The publisher's term in which it was cut; empty if the server was started since the last one began. All
+    /// batches of a term are of one history.
+    pub term: String,
     /// Where the delta starts.
     pub from: Snapshot,
     /// Where it ends.

@@ -67,6 +67,27 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+
+    /// Have a replica, or some of its tables, copied anew from the primary
+    ///
+    /// For a primary that was put back to a backup, moved or replaced, or a table that is believed to be
+    /// wrong. Says what it will do and asks before it does it. The tables are emptied and copied in place by
+    /// the process that runs, or the next; other replicas are not disturbed.
+    #[command(after_help = EXIT_CODES)]
+    Resync {
+        /// The configuration.
+        #[command(flatten)]
+        configured: Configured,
+        /// The replica's name in the configuration
+        #[arg(long, value_name = "NAME")]
+        replica: String,
+        /// Only this table: a name or pattern as in the configuration; may be repeated
+        #[arg(long = "table", value_name = "TABLE")]
+        tables: Vec<String>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// What every command needs.
@@ -84,7 +105,7 @@ impl Command {
         match self {
             Self::Run(configured) | Self::Check(configured) => &configured.config,
             Self::Install(configured) | Self::Uninstall(configured) => &configured.config,
-            Self::Status { configured, .. } => &configured.config,
+            Self::Status { configured, .. } | Self::Resync { configured, .. } => &configured.config,
         }
     }
 }
@@ -159,6 +180,15 @@ mod tests {
             assert_eq!(parsed.expect(command).command.config(), Path::new("a.toml"));
             assert_eq!(refused(&[command]), ErrorKind::MissingRequiredArgument);
         }
+        let resync =
+            ["pgfanout", "resync", "--config", "a", "--replica", "r", "--table", "t", "--table", "u"];
+        let Ok(Arguments { command: Command::Resync { tables, yes: false, .. } }) =
+            Arguments::try_parse_from(resync)
+        else {
+            unreachable!("it is parsed")
+        };
+        assert_eq!(tables, ["t", "u"]);
+        assert_eq!(refused(&["resync", "--config", "a"]), ErrorKind::MissingRequiredArgument);
         let status = Arguments::try_parse_from(["pgfanout", "status", "--config", "a.toml", "--json"]);
         assert!(matches!(status.expect("status").command, Command::Status { json: true, .. }));
     }

@@ -1,5 +1,7 @@
 //! What the program's commands do.
 
+mod resync;
+
 use std::{
     io::{self, Write as _},
     time::Duration,
@@ -19,6 +21,8 @@ use crate::{
     replicator::{Drain, Replicator},
     status,
 };
+
+pub use resync::resync;
 
 /// How long writers of a table may have to wait while `install` creates its triggers.
 const CAPTURE_LOCK_LIMIT: Duration = Duration::from_secs(5);

@@ -10,7 +10,7 @@ use actix_rt::task::JoinHandle;
 use lapin::message::Delivery;
 
 use crate::{
-    applier::{Applier, Apply, CatchUp, Serving},
+    applier::{Applier, Apply, CatchUp, Serving, StandsBy},
     batch::Part,
     broker::{self, Deliveries},
     config::{self, Config},
@@ -245,6 +245,10 @@ async fn apply(
         match applier.send(Apply(Arc::clone(&parts))).await {
             Ok(Ok(rejected)) => return Ok(rejected),
             Ok(Err(Failed)) if ending.is_told() => return Err(Error::Ending),
+            // It would keep messages from the process that applies.
+            Ok(Err(Failed)) if applier.send(StandsBy).await.map_err(|_| died())? => {
+                return Err(Error::StandBy("another pgfanout applies".to_owned()));
+            }
             Ok(Err(Failed)) => {}
             Err(_) => return Err(died()),
         }

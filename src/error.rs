@@ -102,6 +102,20 @@ impl Error {
         }
     }
 
+    /// What an operator is told who has to act: the chain and, where a replica refused what the primary has
+    /// taken, what to do.
+    #[must_use]
+    pub fn halt(&self) -> String {
+        match self {
+            Self::Postgres { database, .. } if database != "primary" => format!(
+                "{}; nothing of it was applied: mend what refuses it there (a constraint, trigger, type or right \
+                 that the primary does not have), and it goes on by itself",
+                self.chain()
+            ),
+            _ => self.chain(),
+        }
+    }
+
     /// The whole chain of causes in one line, without row values: of a database's answer the
     /// SQLSTATE, message, table, column and constraint, never the DETAIL.
     #[must_use]

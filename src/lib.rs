@@ -64,6 +64,21 @@
 //!
 //! Without a broker steps 4 and 5 are shorter: the listener wakes the appliers, and each catches up.
 //!
+//! # One history
+//!
+//! Transaction ids and numbers of batches come round again for other changes when a primary is put back to a
+//! backup. So every moment of the primary that a replica's rows depend on has a name there: a number and a
+//! random token, recorded before the replica commits what it read. That is so for the position, and for each
+//! table that stands apart from it. Whenever a connection to the primary is made, and before catching up from
+//! where batches from the queue have led, [the replica's names are compared](replica::join::compare_histories)
+//! with the primary's record; a name that it does not know is of another history, and nothing is applied.
+//!
+//! What is in the queue may be of a history that was lost, too. So each publisher that begins starts a new
+//! **term**, which its batches carry, and so does a replica's position. A batch of another term is not applied:
+//! the replica catches up instead, from the primary, which tells the term that is valid there since the server
+//! was started. A dump takes all of this along to another database; there the installation finds that it is
+//! not where it was made, and begins anew under another epoch.
+//!
 //! # The life of an actor
 //!
 //! ```text
@@ -76,8 +91,8 @@
 //! each piece of work and put back when that went well. A failure drops the session and stops the actor; its
 //! supervisor starts its next life, which connects after a delay that doubles with each failure in a row, up
 //! to 5 seconds, or after 20 where only an operator can help. There is no other way of recovering. actix does not notice panics: each owner looks every
-//! second whether what it owns lives, and makes it anew. An advisory lock on the primary (publishing) and on
-//! each replica (applying) has a second process stand by; its consumer takes no messages. Stages that wait
+//! second whether what it owns lives, and makes it anew. A [`seat`] on the primary (publishing) and on each
+//! replica (applying) has a second process stand by; its consumer takes no messages. Stages that wait
 //! for a server hear at once that the root [ends](life::Ending). To end, sources stop first, then
 //! [`Drain`](replicator::Drain) goes down the line, so that its answer means that all before it is done.
 //!
@@ -87,6 +102,7 @@
 //! |---|---|
 //! | a link, a server, the process | next life, from the position; a batch not known to be published is cut again |
 //! | a link goes silent | whoever waits asks [the server](postgres) whether it works on the answer; if not: next life, which ends what the dead session left there |
+//! | the process is stopped and its connections stay | another one that stands by takes its [seats](seat); what it may still write when it goes on names what it replaces, and fails |
 //! | the primary | replicas apply what is in their queues, and wait |
 //! | the broker, or one short of memory | no batch is opened while it does not accept messages; then one delta has it all |
 //! | a binding, a queue or the exchange deleted | it is declared again before the next batch, or 5 seconds later at most |
@@ -99,7 +115,8 @@
 //! | a table was altered | the replica compares it before it applies more, and halts if it does not fit |
 //! | a replica refuses a row | it halts with table and constraint, applies nothing wrong, and looks again |
 //! | a replica was away for longer than the changelog goes back | its tables are copied anew |
-//! | the primary was put back or replaced | the replica halts and says how to have it copied anew |
+//! | a replica was put back to an older state | it catches up, or its tables are copied anew |
+//! | the primary was put back, moved or replaced | replicas that have what it does not know halt, and say how to have them copied anew |
 
 pub mod cli;
 pub mod commands;
@@ -135,5 +152,6 @@ pub mod replica;
 
 pub mod life;
 pub mod replicator;
+pub mod seat;
 
 pub mod status;

@@ -116,6 +116,12 @@ impl<S> Life<S> {
         tracing::info!(event = "connected", stage, replica, again, "a stage is connected");
     }
 
+    /// Whether another process is known to do the work.
+    #[must_use]
+    pub const fn stands_by(&self) -> bool {
+        self.standing_by
+    }
+
     /// Takes the session for a piece of work.
     ///
     /// # Errors
@@ -170,11 +176,11 @@ impl<S> Life<S> {
         self.failures = self.failures.saturating_add(1);
         self.delay = if error.needs_operator() { OPERATOR } else { delay(self.failures) };
         let retry_in_ms = u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX);
-        let (failures, reason) = (self.failures, error.chain());
+        let failures = self.failures;
         if error.needs_operator() {
-            tracing::error!(event = "halted", stage, replica, failures, retry_in_ms, "{reason}");
+            tracing::error!(event = "halted", stage, replica, failures, retry_in_ms, "{}", error.halt());
         } else {
-            tracing::warn!(event = "failed", stage, replica, failures, retry_in_ms, "{reason}");
+            tracing::warn!(event = "failed", stage, replica, failures, retry_in_ms, "{}", error.chain());
         }
     }
 }

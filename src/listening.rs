@@ -14,10 +14,10 @@ use crate::{
     cut,
     error::{Error, Result},
     pg_listener::{PgListener, Wake},
-    postgres::{Database, SESSION_LOCK, Session},
+    postgres::{Database, Session},
     prepare::{Wanted, wanted_tables},
     primary::{
-        batch::{mark_published, record, resume_from, start_anew},
+        batch::{begin_term, mark_published, record, resume_from, start_anew},
         capture,
         delta::{Cut, Reader},
         gate::Gate,
@@ -26,6 +26,7 @@ use crate::{
         trim::trim,
     },
     publisher::{Publisher, Readiness, Ready},
+    seat::Seat,
     snapshot::Snapshot,
 };
 
@@ -61,6 +62,8 @@ pub struct Next {
 
 /// The listener's session.
 pub struct Listening {
+    /// Keeps other processes away.
+    seat: Seat,
     /// Listens, and takes short statements.
     control: Session,
     reader: Reader,
@@ -97,16 +100,13 @@ impl Listening {
     /// When the primary cannot be reached, another process publishes, or a table cannot be captured.
     pub async fn connect(config: &Config, listener: WeakAddr<PgListener>) -> Result<Self> {
         let primary = &config.primary.database;
-        let control = listen(primary, listener).await?;
-        let lock = control.query_one(
-            "taking the publisher's lock",
-            "SELECT pg_try_advisory_lock($1)",
-            &[&SESSION_LOCK],
-        );
-        if !lock.await?.get::<_, bool>(0) {
+        let workers = ["listener", "publisher"].map(|job| format!("pgfanout {job}"));
+        let Some(seat) = Seat::take(primary, "publisher", &workers).await? else {
             return Err(Error::StandBy("primary: another pgfanout publishes".to_owned()));
-        }
+        };
+        let control = listen(primary, listener).await?;
         let installation = install(&control).await?;
+        begin_term(&control).await?;
         forget_removed_replicas(&control, config).await?;
         let reader = Reader::connect(primary, "pgfanout publisher").await?;
         let publishes = config.broker.is_some();
@@ -116,6 +116,7 @@ impl Listening {
             .as_ref()
             .map_or((1, 1), |broker| (broker.max_changes_per_message, broker.max_message_bytes));
         let mut session = Self {
+            seat,
             control,
             reader,
             epoch: installation.epoch,
@@ -147,6 +148,7 @@ impl Listening {
     /// # Errors
     /// When the primary fails.
     pub async fn step(&mut self, config: &Config, publisher: Option<&Addr<Publisher>>) -> Result<Next> {
+        self.seat.check()?;
         if self.resolved.elapsed() >= RESOLVE_INTERVAL {
             self.resolve(config, false).await?;
         }
@@ -249,11 +251,7 @@ impl Listening {
         if std::mem::replace(&mut self.shown, readiness) == readiness {
             return Ok(());
         }
-        let statement = "SELECT set_config('application_name', $1, false)";
-        self.control
-            .execute("showing what the publisher does", statement, &[&readiness.shown()])
-            .await
-            .map(drop)
+        self.seat.show(readiness.shown()).await
     }
 
     /// Compares the tables that the configuration names with those that are captured. At the start `all` are
@@ -343,7 +341,7 @@ impl Listening {
 
 /// Opens the connection whose notifications wake the listener.
 async fn listen(primary: &Database, listener: WeakAddr<PgListener>) -> Result<Session> {
-    let (mut session, mut connection) = primary.open(Readiness::Ready.shown()).await?;
+    let (mut session, mut connection) = primary.open("pgfanout listener").await?;
     actix_rt::spawn(async move {
         let mut messages = futures_util::stream::poll_fn(move |context| connection.poll_message(context));
         while let Some(Ok(message)) = messages.next().await {

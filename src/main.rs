@@ -39,6 +39,9 @@ async fn execute(command: Command, config: Config, log: log::Control) -> Result<
         Command::Check(_) => commands::check(config).await.map(|()| true),
         Command::Install(_) => commands::install(config).await.map(|()| true),
         Command::Uninstall(_) => commands::uninstall(config).await.map(|()| true),
+        Command::Resync { replica, tables, yes, .. } => {
+            commands::resync(config, &replica, &tables, yes).await.map(|()| true)
+        }
         Command::Status { json, .. } => commands::status(config, json).await,
     }
 }

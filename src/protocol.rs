@@ -66,7 +66,9 @@
 //!
 //! **Another history.** A primary that was put back to a backup goes on with the same numbers and other
 //! changes. Positions therefore carry the installation's epoch and the name of the last batch, whose token is
-//! random: where the primary does not know them, nothing is applied until an operator has decided.
+//! random: where the primary does not know them, nothing is applied until an operator has decided. And a batch
+//! is looked at only if it is of the term in which the last one was cut, as terms never span two histories;
+//! at any other the replica catches up instead, after it compared names. See "One history" on the front page.
 
 use crate::{
     batch::{Batch, Part},
@@ -154,8 +156,8 @@ mod tests {
 
     fn part(from: &str, to: &str, number: u32) -> Part {
         let snapshot = |text: &str| text.parse().expect("a snapshot");
-        let (epoch, token) = (String::new(), String::new());
-        let batch = Batch { epoch, number: 1, token, from: snapshot(from), to: snapshot(to) };
+        let (epoch, token, term) = (String::new(), String::new(), String::new());
+        let batch = Batch { epoch, number: 1, token, term, from: snapshot(from), to: snapshot(to) };
         Part { batch, number, last: false, tables: Vec::new(), body: Vec::new() }
     }
 

@@ -31,13 +31,13 @@ pub enum Readiness {
 }
 
 impl Readiness {
-    /// The `application_name` by which the listener's session on the primary shows it, for `status`.
+    /// The `application_name` by which the session of the publisher's seat shows it, for `status`.
     #[must_use]
     pub const fn shown(self) -> &'static str {
         match self {
-            Self::Ready => "pgfanout listener",
-            Self::Blocked => "pgfanout listener: broker blocked",
-            Self::Disconnected => "pgfanout listener: broker not connected",
+            Self::Ready => "pgfanout seat publisher",
+            Self::Blocked => "pgfanout seat publisher: broker blocked",
+            Self::Disconnected => "pgfanout seat publisher: broker not connected",
         }
     }
 

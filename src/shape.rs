@@ -106,6 +106,13 @@ impl Shape {
         format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.table))
     }
 
+    /// The table with the names of its key's columns, for whoever has to look into it.
+    #[must_use]
+    pub fn with_key(&self) -> String {
+        let key: Vec<String> = self.key_names().map(quote_identifier).collect();
+        format!("{} (key {})", self.quoted(), key.join(", "))
+    }
+
     /// The writer of its changes' messages.
     #[must_use]
     pub fn writer(&self) -> Writer {

@@ -10,7 +10,7 @@
 //! | state | when |
 //! |---|---|
 //! | `unreachable` | its database could not be asked |
-//! | `halted` | no process applies to it, or the one that does last reported that it cannot go on |
+//! | `halted` | no process applies to it, the one that does last reported that it cannot go on, or it stands in another history than the primary has |
 //! | `copying` | a table is being copied, about to join the others, or not yet taken up; or there is none yet |
 //! | `catching-up` | a change that it lacks was logged more than ten seconds ago, or was trimmed; or the primary could not say |
 //! | `following` | otherwise |
@@ -157,5 +157,5 @@ async fn behind(source: Option<&Source>, told: &Result<Told>) -> Option<Result<B
     if position.epoch != source.epoch {
         return None;
     }
-    Some(source.behind(&position.snapshot).await)
+    Some(source.behind(position).await)
 }

@@ -2,6 +2,15 @@
 -- a right on any of it, and nobody else needs one: the triggers run as their owner.
 CREATE SCHEMA pgfanout;
 
+-- Which database of which cluster this is. A dump takes the schema along to another one, where its
+-- transaction ids, oids and positions mean nothing.
+CREATE FUNCTION pgfanout.place() RETURNS pg_catalog.text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT s.system_identifier::text || '/' || d.oid::text
+    FROM pg_control_system() s CROSS JOIN pg_database d
+    WHERE d.datname = current_database()
+$$;
+
 -- One row: which version is installed, and which installation it is.
 CREATE TABLE pgfanout.installation (
     only_row pg_catalog.bool PRIMARY KEY DEFAULT true
@@ -11,6 +20,12 @@ CREATE TABLE pgfanout.installation (
     functions pg_catalog.text,
     -- Another epoch is another history: positions of one mean nothing in the other.
     epoch pg_catalog.uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+    -- Where it was installed.
+    place pg_catalog.text NOT NULL DEFAULT pgfanout.place(),
+    -- Renewed by each publisher that begins: batches of one term are of one history. It counts only as
+    -- long as the server runs in which it began: a server that was put back to a backup was started.
+    term pg_catalog.uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+    term_server pg_catalog.timestamptz,
     installed_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     -- False where prepared transactions are allowed, which NOTIFY would make fail: capture is silent.
     notify pg_catalog.bool NOT NULL,
@@ -72,7 +87,7 @@ CREATE TABLE pgfanout.batch (
     number pg_catalog.int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     -- Tells this batch from one of the same number in a restored or replaced primary.
     token pg_catalog.uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
-    -- Null: published to all; otherwise the replica whose catch-up it is.
+    -- Null: published to all; otherwise the replica that catches up, or copies, which has no start.
     replica pg_catalog.text,
     from_snapshot pg_catalog.pg_snapshot,
     to_snapshot pg_catalog.pg_snapshot NOT NULL,

@@ -1,9 +1,9 @@
 -- Notes where a replica stands, and answers with what it should know.
 -- Parameters: $1 text: its name; $2 pg_snapshot as text: the oldest snapshot it needs; $3 int8, $4 text:
--- the name of the batch it applied last; $5 text: its state.
+-- the oldest name of a batch that it noted; $5 text: its state.
 -- Returns the end of the last batch for all that was published, as is noted, or as the next one shows that was
 -- cut after it (or the replica's own snapshot, if there was none): a replica that does not reach it while
--- nothing comes has missed something.
+-- nothing comes has missed something; and from which transaction on the changelog is whole.
 -- Writes pgfanout.replica unless nothing changed within a minute: an idle system leaves the disk alone.
 WITH
     told AS (
@@ -43,4 +43,5 @@ SELECT
             LIMIT 1
         )::text,
         $2
-    ) AS published
+    ) AS published,
+    (SELECT i.trimmed_before FROM pgfanout.installation i)::text AS trimmed_before

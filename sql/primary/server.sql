@@ -10,4 +10,8 @@ SELECT
         SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'pgfanout' AND c.relname = 'installation'
     ) AS is_installed,
+    EXISTS (
+        SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'pgfanout' AND c.relname = 'replica_installation'
+    ) AS was_replica,
     current_setting('max_prepared_transactions') = '0' AS notify

@@ -1,14 +1,18 @@
 -- Has a table copied again.
--- Parameters: $1 int4: its number; $2 pg_snapshot as text: where the copy starts; $3, $4 int8: rows and
--- bytes to expect; $5 int8: the table's definition. Writes pgfanout.replicated_table, pgfanout.copy_chunk.
+-- Parameters: $1 int4: its number; $2 pg_snapshot as text: where the copy starts; $3 int8, $4 text: the name
+-- of that moment; $5, $6 int8: rows and bytes to expect; $7 int8: the table's definition.
+-- Writes pgfanout.replicated_table, pgfanout.copy_chunk.
 WITH
     forgotten AS (DELETE FROM pgfanout.copy_chunk WHERE table_id = $1)
 UPDATE pgfanout.replicated_table
 SET
     snapshot = $2::text::pg_snapshot,
+    number = $3,
+    token = $4::text::uuid,
+    copy = $4::text::uuid,
     copying = true,
-    definition = $5,
-    rows_expected = $3,
-    bytes_expected = $4,
+    definition = $7,
+    rows_expected = $5,
+    bytes_expected = $6,
     copy_started_at = clock_timestamp()
 WHERE id = $1

@@ -14,9 +14,10 @@ CREATE TABLE IF NOT EXISTS pgfanout.position (
     epoch uuid NOT NULL,
     -- The moment of the primary's history at which all tables are that have no snapshot of their own.
     snapshot pg_snapshot NOT NULL,
-    -- The name of the batch that brought it there.
-    number bigint,
-    token uuid,
+    -- The name of the batch that brought it there, and the publisher's term at that time; empty: none.
+    number bigint NOT NULL,
+    token uuid NOT NULL,
+    term text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
@@ -34,19 +35,27 @@ CREATE TABLE IF NOT EXISTS pgfanout.replicated_table (
     created boolean NOT NULL,
     -- Where it stands, if not at the position: it is being copied, or about to join.
     snapshot pg_snapshot,
+    -- The last moment of the primary's history that was noted for it while it stands apart, by name.
+    number bigint,
+    token uuid,
+    -- The token of the moment at which its copy began: tells one copy from another.
+    copy uuid,
     -- Whether it is being copied.
     copying boolean NOT NULL,
     -- What the copy started with, for its progress.
     rows_expected bigint NOT NULL DEFAULT 0,
     bytes_expected bigint NOT NULL DEFAULT 0,
     copy_started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CONSTRAINT a_table_being_copied_has_a_snapshot CHECK (snapshot IS NOT NULL OR NOT copying)
+    CONSTRAINT a_table_being_copied_has_a_snapshot CHECK (snapshot IS NOT NULL OR NOT copying),
+    CONSTRAINT a_table_apart_has_a_name CHECK (snapshot IS NULL OR (number IS NOT NULL AND token IS NOT NULL))
 );
 
 -- The pieces in which tables are copied, by key: after "after", up to "until", as texts of rows; NULL is
 -- the table's beginning or end. Noted when planned, so that a copy goes on where it was interrupted.
 CREATE TABLE IF NOT EXISTS pgfanout.copy_chunk (
     table_id integer NOT NULL REFERENCES pgfanout.replicated_table ON UPDATE CASCADE ON DELETE CASCADE,
+    -- The copy it is of: what an earlier one left behind, or another process, does not count.
+    copy uuid NOT NULL,
     number integer NOT NULL,
     "after" text,
     "until" text,
@@ -56,7 +65,7 @@ CREATE TABLE IF NOT EXISTS pgfanout.copy_chunk (
     -- When it was taken up and when its copy was done, for the rate.
     planned_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     copied_at timestamptz,
-    PRIMARY KEY (table_id, number)
+    PRIMARY KEY (table_id, copy, number)
 );
 
 INSERT INTO pgfanout.replica_installation (version) VALUES (1) ON CONFLICT DO NOTHING;

@@ -10,6 +10,9 @@ SELECT
     t.definition,
     t.created,
     t.snapshot::text AS snapshot,
+    t.number,
+    t.token::text AS token,
+    t.copy::text AS copy,
     t.copying
 FROM
     pgfanout.replicated_table t

@@ -3,5 +3,6 @@ SELECT
     p.epoch::text AS epoch,
     p.snapshot::text AS snapshot,
     p.number,
+    p.token::text AS token,
     to_char(p.applied_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS applied_at
 FROM pgfanout.position p

@@ -39,7 +39,7 @@ FROM
             (
                 SELECT c.*, c.copied_at > clock_timestamp() - interval '1 minute' AS recent
                 FROM pgfanout.copy_chunk c
-                WHERE c.table_id = t.id
+                WHERE c.table_id = t.id AND c.copy = t.copy
             ) p
     ) c
 ORDER BY t.id

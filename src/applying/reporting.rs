@@ -1,7 +1,7 @@
 //! What an applier tells: to the primary, which trims by it and answers with what the applier should know,
 //! and to the log.
 
-use super::Applying;
+use super::{Applying, Open};
 use crate::{error::Result, postgres::Database, primary::source::Report};
 
 /// For how many reports in a row the primary may say that more was published, while nothing comes, before
@@ -17,11 +17,13 @@ impl Applying {
     /// # Errors
     /// As [`Self::catch_up`]. That the primary is away is no error here: its listener says so.
     pub async fn report(&mut self) -> Result<()> {
+        self.seat.check()?;
         self.quiet += 1;
         if self.quiet >= MAX_QUIET {
             // No transaction stays open on the replica because a publisher is gone.
             self.give_up_begun().await?;
         }
+        let resync = matches!(self.open, Open::Nothing) && self.replica.feel_pulse().await?;
         let Some(position) = self.position().cloned() else {
             // No table was captured yet when we last looked.
             self.registry = None;
@@ -29,12 +31,26 @@ impl Applying {
         };
         // It may have been idle for long, and what comes next is not to wait for a link that died silently.
         self.replica.session.prove().await?;
-        let Ok((replica, source)) = self.source().await else { return Ok(()) };
+        match self.source().await {
+            Ok(_) => {}
+            Err(error) if error.needs_operator() => return Err(error),
+            Err(_) => return Ok(()),
+        }
+        if resync {
+            self.replica.reload().await?;
+            self.registry = None;
+        }
+        if self.registry.is_none() {
+            // Before it is reported: another primary must not trim by it.
+            return self.catch_up().await;
+        }
+        let (replica, Some(source)) = (&self.replica, &self.source) else { return Ok(()) };
         let Some(oldest) = replica.oldest() else { return Ok(()) };
         let state =
             if replica.tables.iter().any(|table| table.own.is_some()) { "copying" } else { "following" };
-        let batch = replica.position.as_ref().and_then(|position| position.batch.as_ref());
-        let report = Report { oldest, batch, state };
+        let name = replica.names().into_iter().min_by_key(|name| name.0);
+        let oldest_xmin = oldest.xmin();
+        let report = Report { oldest, name, state };
         let reporting = async {
             source.reader.session().prove().await?;
             source.report(&replica.name, &report).await
@@ -44,7 +60,7 @@ impl Applying {
             return Ok(());
         };
         let ready = self.replica.tables.iter().any(|table| table.own.is_some() && !table.copying);
-        if self.registry.as_ref() != Some(&told.registry) {
+        if self.registry.as_ref() != Some(&told.registry) || oldest_xmin < told.trimmed_before {
             self.registry = None;
             return self.catch_up().await;
         }

@@ -36,6 +36,7 @@ pub(super) fn properties(part: &Part, timestamp: u64, key: Option<&Secret>) -> B
     headers.insert("pgfanout-epoch".into(), text(&batch.epoch));
     headers.insert("pgfanout-batch".into(), AMQPValue::LongLongInt(batch.number));
     headers.insert("pgfanout-token".into(), text(&batch.token));
+    headers.insert("pgfanout-term".into(), text(&batch.term));
     headers.insert("pgfanout-from".into(), text(&batch.from.to_string()));
     headers.insert("pgfanout-to".into(), text(&batch.to.to_string()));
     headers.insert("pgfanout-part".into(), AMQPValue::LongLongInt(part.number.into()));
@@ -69,6 +70,7 @@ pub fn part(properties: &BasicProperties, body: Vec<u8>, keys: &[Secret]) -> Res
         epoch: text(headers, "pgfanout-epoch")?.to_owned(),
         number: number(headers, "pgfanout-batch")?,
         token: text(headers, "pgfanout-token")?.to_owned(),
+        term: text(headers, "pgfanout-term")?.to_owned(),
         from: snapshot(headers, "pgfanout-from")?,
         to: snapshot(headers, "pgfanout-to")?,
     };
@@ -126,6 +128,7 @@ mod tests {
             epoch: "e".into(),
             number: 7,
             token: "t".into(),
+            term: "r".into(),
             from: "10:12:11".parse().expect("a snapshot"),
             to: "20:20:".parse().expect("a snapshot"),
         };

@@ -20,8 +20,30 @@ pub async fn record(
     let (from_text, to_text) = (from.to_string(), to.to_string());
     let statement = include_str!("../../sql/primary/record_batch.sql");
     let row = primary.query_one("recording a batch", statement, &[&replica, &from_text, &to_text]).await?;
-    let (number, token) = (row.get("number"), row.get("token"));
-    Ok(Batch { epoch: epoch.to_owned(), number, token, from: from.clone(), to: to.clone() })
+    let (number, token, term) = (row.get("number"), row.get("token"), row.get("term"));
+    Ok(Batch { epoch: epoch.to_owned(), number, token, term, from: from.clone(), to: to.clone() })
+}
+
+/// Names the primary's present, from which on no change is trimmed for this replica, and makes durable all
+/// that could be read there before. The batch starts and ends there.
+///
+/// # Errors
+/// When the primary does not confirm.
+pub async fn hold(primary: &Session, epoch: &str, replica: &str) -> Result<Batch> {
+    let statement = include_str!("../../sql/primary/hold.sql");
+    let row = primary.query_one("registering the replica", statement, &[&replica]).await?;
+    let (number, token, term, now) =
+        (row.get("number"), row.get("token"), row.get("term"), snapshot(row.get("now"))?);
+    Ok(Batch { epoch: epoch.to_owned(), number, token, term, from: now.clone(), to: now })
+}
+
+/// Begins the publisher's term: batches of earlier ones may be of a history that was lost.
+///
+/// # Errors
+/// When the primary does not confirm.
+pub async fn begin_term(primary: &Session) -> Result<()> {
+    let statement = include_str!("../../sql/primary/begin_term.sql");
+    primary.execute("beginning a term", statement, &[]).await.map(drop)
 }
 
 /// Where the next batch for all starts: the end of the last one if it is known to be published, else its

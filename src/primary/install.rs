@@ -58,6 +58,15 @@ pub async fn install(primary: &Session) -> Result<Installation> {
     let server = server(primary).await?;
     check_server(&server)?;
     locked(primary, async {
+        if let Some(elsewhere) = installed_elsewhere(primary).await? {
+            tracing::error!(
+                event = "primary_moved",
+                installation = elsewhere,
+                "primary: the schema pgfanout there came from another database, with a dump, and means nothing \
+                 in this one; it is installed anew, and every replica halts until it is told to copy all anew"
+            );
+            drop_moved(primary).await?;
+        }
         migrate(primary).await?;
         renew_functions(primary).await?;
         note_notify(primary, server.get("notify")).await
@@ -117,7 +126,12 @@ fn check_server(server: &Row) -> Result<()> {
         ));
     }
     if server.get::<_, bool>("has_schema") && !server.get::<_, bool>("is_installed") {
-        return unfit("there is a schema \"pgfanout\" that is not ours: rename or drop it".to_owned());
+        return unfit(match server.get("was_replica") {
+            true => "this database was a replica of pgfanout until now; to make it the primary, run there: \
+                     DROP SCHEMA pgfanout CASCADE"
+                .to_owned(),
+            false => "there is a schema \"pgfanout\" that is not ours: rename or drop it".to_owned(),
+        });
     }
     Ok(())
 }
@@ -149,6 +163,29 @@ async fn version(primary: &Session) -> Result<Option<usize>> {
     let statement = "SELECT version FROM pgfanout.installation";
     let row = primary.query_one("reading the installed version", statement, &[]).await?;
     Ok(Some(usize::try_from(row.get::<_, i32>(0)).unwrap_or(usize::MAX)))
+}
+
+/// The installation, if it was made in another database than this one.
+async fn installed_elsewhere(primary: &Session) -> Result<Option<String>> {
+    if !server(primary).await?.get::<_, bool>("is_installed") {
+        return Ok(None);
+    }
+    let statement = include_str!("../../sql/primary/installation.sql");
+    let rows = primary.query("reading the installation", statement, &[]).await?;
+    let moved = rows.iter().find(|row| !row.get::<_, bool>("in_place"));
+    Ok(moved.map(|row| row.get("epoch")))
+}
+
+/// Removes what a dump brought along. Its registry has the oids of another database: the triggers go with
+/// their functions.
+async fn drop_moved(primary: &Session) -> Result<()> {
+    let statements = concat!(
+        "SET LOCAL lock_timeout = '5s';\n",
+        "DROP EVENT TRIGGER IF EXISTS pgfanout_follow_ddl;\n",
+        "DROP EVENT TRIGGER IF EXISTS pgfanout_note_rewrite;\n",
+        include_str!("../../sql/primary/uninstall.sql")
+    );
+    in_transaction(primary, "removing what a dump brought along", statements).await
 }
 
 async fn migrate(primary: &Session) -> Result<()> {

@@ -2,8 +2,9 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::{delta::Reader, look::snapshot};
+use super::{batch::hold, delta::Reader, look::snapshot};
 use crate::{
+    batch::Batch,
     error::{Error, Result},
     postgres::{Database, Session},
     snapshot::Snapshot,
@@ -18,6 +19,8 @@ pub struct Source {
     pub control: Session,
     /// The installation found there.
     pub epoch: String,
+    /// The publisher's term when we connected; empty: none.
+    pub term: String,
 }
 
 /// A table that is captured on the primary.
@@ -47,6 +50,9 @@ pub struct Captured {
     pub bytes: i64,
 }
 
+/// The name of a moment of the primary's history: the number and the token of a batch.
+pub type Name = (i64, String);
+
 /// What the primary knows of a replica's place in its history.
 #[derive(Clone, Debug)]
 pub struct Standing {
@@ -54,8 +60,51 @@ pub struct Standing {
     pub now: Snapshot,
     /// Changes of older transactions are gone from the changelog.
     pub trimmed_before: u64,
-    /// Whether the batch that the replica applied last was cut here.
-    pub batch_is_known: bool,
+    /// The first batch that the replica noted and that is not of this history.
+    pub unknown: Option<i64>,
+    /// Whether the replica noted a batch that is older than all on record.
+    pub forgotten: bool,
+}
+
+impl Standing {
+    /// Compares the histories of the primary and of a replica that noted these names.
+    ///
+    /// # Errors
+    /// When the link breaks.
+    pub async fn read(primary: &Session, names: &[&Name]) -> Result<Self> {
+        let statement = include_str!("../../sql/primary/standing.sql");
+        let numbers: Vec<i64> = names.iter().map(|name| name.0).collect();
+        let tokens: Vec<&str> = names.iter().map(|name| name.1.as_str()).collect();
+        let row = primary.query_one("comparing histories", statement, &[&numbers, &tokens]).await?;
+        Ok(Self {
+            now: snapshot(row.get("now"))?,
+            trimmed_before: transaction(row.get("trimmed_before"))?,
+            unknown: row.get("unknown"),
+            forgotten: row.get("forgotten"),
+        })
+    }
+}
+
+/// Which installation is there, and the publisher's term.
+///
+/// # Errors
+/// When the link breaks, or pgfanout is not installed there (yet).
+pub async fn installation(primary: &Session) -> Result<(String, String)> {
+    let statement = include_str!("../../sql/primary/installation.sql");
+    // The listener installs it at its start, also where a dump brought another database's along.
+    let absent = || Error::Disconnected("primary: pgfanout is not installed there yet".to_owned());
+    let found = primary.query_one("reading the installation", statement, &[]).await;
+    let row = found.map_err(|error| match error.sqlstate() {
+        Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME | &SqlState::UNDEFINED_FUNCTION) => {
+            absent()
+        }
+        _ => error,
+    })?;
+    if row.get("in_place") { Ok((row.get("epoch"), row.get("term"))) } else { Err(absent()) }
+}
+
+fn transaction(text: &str) -> Result<u64> {
+    text.parse().map_err(|_| Error::Unfit(format!("primary: {text:?}: not a transaction")))
 }
 
 impl Source {
@@ -65,17 +114,9 @@ impl Source {
     /// When the primary cannot be reached, or pgfanout is not installed there (yet).
     pub async fn connect(primary: &Database, replica: &str) -> Result<Self> {
         let control = primary.connect(&format!("pgfanout applier {replica}")).await?;
-        let statement = "SELECT epoch::text FROM pgfanout.installation";
-        let found = control.query_one("reading the installation", statement, &[]).await;
-        let row = found.map_err(|error| match error.sqlstate() {
-            // The listener installs it at its start.
-            Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => {
-                Error::Disconnected("primary: pgfanout is not installed there yet".to_owned())
-            }
-            _ => error,
-        })?;
+        let (epoch, term) = installation(&control).await?;
         let reader = Reader::connect(primary, &format!("pgfanout applier {replica} reader")).await?;
-        Ok(Self { reader, control, epoch: row.get(0) })
+        Ok(Self { reader, control, epoch, term })
     }
 
     /// Whether a connection is gone.
@@ -116,32 +157,12 @@ impl Source {
         Ok(captured.collect())
     }
 
-    /// How the primary's history and a replica's last batch go together.
+    /// Names the primary's present, from which on no change is trimmed for this replica.
     ///
     /// # Errors
     /// When the link breaks.
-    pub async fn standing(&self, batch: Option<&(i64, String)>) -> Result<Standing> {
-        let statement = include_str!("../../sql/primary/standing.sql");
-        let (number, token) = (batch.map(|batch| batch.0), batch.map(|batch| &batch.1));
-        let row = self.control.query_one("comparing histories", statement, &[&number, &token]).await?;
-        let trimmed: &str = row.get("trimmed_before");
-        Ok(Standing {
-            now: snapshot(row.get("now"))?,
-            trimmed_before: trimmed
-                .parse()
-                .map_err(|_| Error::Unfit(format!("primary: {trimmed:?}: not a transaction")))?,
-            batch_is_known: row.get("batch_is_known"),
-        })
-    }
-
-    /// The primary's present, from which on no change is trimmed for this replica.
-    ///
-    /// # Errors
-    /// When the link breaks.
-    pub async fn hold(&self, replica: &str) -> Result<Snapshot> {
-        let statement = include_str!("../../sql/primary/hold.sql");
-        let row = self.control.query_one("registering the replica", statement, &[&replica]).await?;
-        snapshot(row.get(0))
+    pub async fn hold(&self, replica: &str) -> Result<Batch> {
+        hold(&self.control, &self.epoch, replica).await
     }
 
     /// Tells where the replica stands: what is older is not needed here any more.
@@ -150,12 +171,16 @@ impl Source {
     /// When the link breaks.
     pub async fn report(&self, replica: &str, report: &Report<'_>) -> Result<Told> {
         let statement = include_str!("../../sql/primary/report.sql");
-        let (oldest, number) = (report.oldest.to_string(), report.batch.map(|batch| batch.0));
-        let token = report.batch.map(|batch| &batch.1);
+        let (oldest, number) = (report.oldest.to_string(), report.name.map(|name| name.0));
+        let token = report.name.map(|name| &name.1);
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
             [&replica, &oldest, &number, &token, &report.state];
         let row = self.control.query_one("reporting the position", statement, &parameters).await?;
-        Ok(Told { published: snapshot(row.get("published"))?, registry: self.registry().await? })
+        Ok(Told {
+            published: snapshot(row.get("published"))?,
+            trimmed_before: transaction(row.get("trimmed_before"))?,
+            registry: self.registry().await?,
+        })
     }
 }
 
@@ -164,8 +189,8 @@ impl Source {
 pub struct Report<'a> {
     /// The oldest snapshot from which it still needs changes.
     pub oldest: &'a Snapshot,
-    /// The name of the batch it applied last.
-    pub batch: Option<&'a (i64, String)>,
+    /// The oldest name that it noted.
+    pub name: Option<&'a Name>,
     /// `following`, `catching-up`, `copying` or `halted`.
     pub state: &'a str,
 }
@@ -175,6 +200,8 @@ pub struct Report<'a> {
 pub struct Told {
     /// The end of the last batch that was cut for all: a replica that does not reach it missed something.
     pub published: Snapshot,
+    /// Changes of older transactions are gone from the changelog.
+    pub trimmed_before: u64,
     /// Changes whenever a table comes, goes or is altered.
     pub registry: String,
 }

@@ -109,7 +109,7 @@ impl Primary {
             (self.flushed, self.flushed_xid) = (self.commits.len(), self.last_xid);
         }
         let (from, to) = (from.clone(), to.clone());
-        Batch { epoch: String::new(), number, token: self.tokens.to_string(), from, to }
+        Batch { epoch: String::new(), number, token: self.tokens.to_string(), term: String::new(), from, to }
     }
 
     fn resume_from(&mut self, flaw: Flaw) -> Snapshot {

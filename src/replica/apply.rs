@@ -171,7 +171,7 @@ pub async fn delete<'a>(replica: &Session, shape: &Shape, keys: impl Iterator<It
     let arrays = key_arrays(shape.key.len(), keys);
     let parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
         arrays.iter().map(|array| array as &(dyn tokio_postgres::types::ToSql + Sync)).collect();
-    let doing = format!("removing the old rows of {}", shape.quoted());
+    let doing = format!("removing the old rows of {}", shape.with_key());
     replica.execute(&doing, &shape.delete_by_keys(), &parameters).await.map(drop)
 }
 
@@ -189,15 +189,15 @@ impl<'a> Copy<'a> {
     /// When the replica refuses or the link breaks.
     pub async fn start(session: &'a Session, shape: &Shape) -> Result<Self> {
         let into = format!("{} ({})", shape.quoted(), shape.column_list(""));
-        Self::start_into(session, &into).await
+        Self::start_into(session, &into, &shape.with_key()).await
     }
 
-    /// Begins to copy rows into `table (columns)`.
+    /// Begins to copy rows into `table (columns)`, which are rows of the table that `of` names.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub async fn start_into(session: &'a Session, into: &str) -> Result<Self> {
-        let doing = format!("writing rows of {}", into.split(" (").next().unwrap_or_default());
+    pub async fn start_into(session: &'a Session, into: &str, of: &str) -> Result<Self> {
+        let doing = format!("writing rows of {of}");
         let sink = session.copy_in(&doing, &format!("COPY {into} FROM STDIN (FORMAT csv)")).await?;
         Ok(Self { session, doing, sink: Box::pin(sink) })
     }

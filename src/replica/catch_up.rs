@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use tokio_postgres::types::ToSql;
+
 use super::{
     apply::{Copy, delete, truncate},
     state::{Followed, Replica},
@@ -90,8 +92,16 @@ pub async fn catch_up_table(
     let batch = name(source, &delta, replica_name, from).await?;
     replica.begin("beginning a transaction", "BEGIN").await?;
     let changes = write(replica, std::slice::from_ref(table), &delta).await?;
-    let move_on = "UPDATE pgfanout.replicated_table SET snapshot = $2::text::pg_snapshot WHERE id = $1";
-    replica.execute("saving a table's position", move_on, &[&table.id, &batch.to.to_string()]).await?;
+    let (move_on, from, to) =
+        (include_str!("../../sql/replica/move_table.sql"), from.to_string(), batch.to.to_string());
+    let parameters: [&(dyn ToSql + Sync); 5] = [&table.id, &from, &to, &batch.number, &batch.token];
+    if replica.execute("saving a table's position", move_on, &parameters).await? != 1 {
+        return Err(Error::Disconnected(format!(
+            "{}: the copy of {} was begun anew, or goes on elsewhere",
+            replica.database(),
+            table.shape.quoted()
+        )));
+    }
     replica.commit().await?;
     delta.end().await?;
     Ok(Caught::To(batch, changes))

@@ -4,11 +4,13 @@
 use std::{collections::VecDeque, rc::Rc};
 
 use futures_util::TryStreamExt as _;
+use tokio_postgres::types::ToSql;
 
 use super::{apply::Copy, state::Followed};
 use crate::{
     error::{Error, Result},
     postgres::Session,
+    primary::batch::hold,
     record::{self, push_csv_line},
     shape::{Shape, Text},
 };
@@ -30,6 +32,17 @@ pub struct Chunk {
     after: Option<String>,
     /// It ends with this key; the table's end if none.
     until: Option<String>,
+}
+
+/// What all chunks of a copy have in common.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The installation on the primary.
+    pub epoch: String,
+    /// The replica's name.
+    pub replica: String,
+    /// Whether rows of different moments may meet in another unique index of the table.
+    pub conflicts: bool,
 }
 
 /// What a chunk held.
@@ -62,7 +75,7 @@ impl Planner {
     /// When the replica fails.
     pub async fn resume(replica: &Session, table: Rc<Followed>, chunk_bytes: u64) -> Result<(Self, Copied)> {
         let statement = include_str!("../../sql/replica/copy_chunks.sql");
-        let rows = replica.query("reading how far a copy came", statement, &[&table.id]).await?;
+        let rows = replica.query("reading how far a copy came", statement, &[&table.id, &table.copy]).await?;
         let size = "SELECT rows_expected, bytes_expected FROM pgfanout.replicated_table WHERE id = $1";
         let size = replica.query_one("reading a table's size", size, &[&table.id]).await?;
         let (expected_rows, expected_bytes): (i64, i64) = (size.get(0), size.get(1));
@@ -108,9 +121,11 @@ impl Planner {
         };
         let until = self.boundary(primary, after.as_deref()).await?;
         let chunk = Chunk { number, after, until };
-        let insert = "INSERT INTO pgfanout.copy_chunk (table_id, number, \"after\", \"until\") VALUES ($1, $2, $3, $4)";
-        let doing = "noting a piece of a copy";
-        replica.execute(doing, insert, &[&self.table.id, &number, &chunk.after, &chunk.until]).await?;
+        let insert = "INSERT INTO pgfanout.copy_chunk (table_id, copy, number, \"after\", \"until\") \
+            VALUES ($1, $2::text::uuid, $3, $4, $5)";
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [&self.table.id, &self.table.copy, &number, &chunk.after, &chunk.until];
+        replica.execute("noting a piece of a copy", insert, &parameters).await?;
         self.last = Some(chunk.clone());
         Ok(Some(chunk))
     }
@@ -131,7 +146,7 @@ impl Planner {
 }
 
 /// Copies a chunk in one transaction, with the note that it was copied. `primary` is what the table looks
-/// like there, `conflicts` whether rows may meet others in a unique index besides the key's.
+/// like there.
 ///
 /// A row that changed while the table is copied is in the changelog since the copy's start: it is read
 /// again, so whichever of its states is copied here, or none, is right. Two rows that meet in another
@@ -144,8 +159,9 @@ pub async fn copy_chunk(
     replica: &Session,
     table: &Followed,
     chunk: &Chunk,
-    conflicts: bool,
+    origin: &Origin,
 ) -> Result<Copied> {
+    let conflicts = origin.conflicts;
     let shape = &table.shape;
     replica.begin("beginning a transaction", "BEGIN").await?;
     let columns = shape.column_list("");
@@ -157,10 +173,12 @@ pub async fn copy_chunk(
         replica.run("making a stage", &stage).await?;
     }
     let into = if conflicts { "pg_temp.pgfanout_stage".to_owned() } else { shape.quoted() };
-    let mut copy = Copy::start_into(replica, &format!("{into} ({columns})")).await?;
+    let mut copy = Copy::start_into(replica, &format!("{into} ({columns})"), &shape.with_key()).await?;
     let bytes = send_rows(primary, shape, chunk, &mut copy).await?;
     let rows = copy.finish().await?;
-    flush(primary).await?;
+    // Before it is committed here: a crash must not take back what a replica has, and a primary that was put
+    // back does not know the name.
+    let name = hold(primary, &origin.epoch, &origin.replica).await?;
     if conflicts {
         let insert = format!(
             "INSERT INTO {} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM pg_temp.pgfanout_stage \
@@ -169,20 +187,19 @@ pub async fn copy_chunk(
         );
         replica.run("writing a piece of a copy", &insert).await?;
     }
-    let note = "UPDATE pgfanout.copy_chunk SET row_count = $3, byte_count = $4, copied_at = clock_timestamp() \
-        WHERE table_id = $1 AND number = $2";
+    let note = include_str!("../../sql/replica/chunk_copied.sql");
     let (row_count, byte_count) = (signed(rows), signed(bytes));
-    let doing = "noting a copied piece";
-    replica.execute(doing, note, &[&table.id, &chunk.number, &row_count, &byte_count]).await?;
+    let parameters: [&(dyn ToSql + Sync); 7] =
+        [&table.id, &table.copy, &chunk.number, &row_count, &byte_count, &name.number, &name.token];
+    if replica.execute("noting a copied piece", note, &parameters).await? != 1 {
+        return Err(Error::Disconnected(format!(
+            "{}: the copy of {} was begun anew, or goes on elsewhere",
+            replica.database(),
+            shape.quoted()
+        )));
+    }
     replica.commit().await?;
     Ok(Copied { rows, bytes })
-}
-
-/// Makes durable on the primary what was read there: a crash must not take back what a replica has. The
-/// message is there for its synchronous commit, which flushes everything before it.
-async fn flush(primary: &Session) -> Result<()> {
-    let emit = "SELECT pg_logical_emit_message(true, 'pgfanout', '')";
-    primary.query_one("making durable what was copied", emit, &[]).await.map(drop)
 }
 
 async fn send_rows(primary: &Session, shape: &Shape, chunk: &Chunk, copy: &mut Copy<'_>) -> Result<u64> {

@@ -10,7 +10,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     catch_up::{Caught, catch_up_table},
-    chunk::{Copied, Planner, copy_chunk},
+    chunk::{Copied, Origin, Planner, copy_chunk},
     create::finish,
     definition::TableDefinition,
     state::{self, Followed},
@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result},
     log,
     postgres::{Database, Session},
-    primary::source::Source,
+    primary::source::{Source, Standing, installation},
 };
 
 /// How often the log says how far a copy came.
@@ -55,37 +55,60 @@ impl Copier {
     /// # Errors
     /// When a database fails: call again, it goes on where it was.
     pub async fn copy(&self, table: &Rc<Followed>) -> Result<()> {
-        let first = self.worker().await?;
+        let first = self.worker(table).await?;
         let chunk_bytes = self.settings.chunk_bytes;
         let (planner, copied) = Planner::resume(&first.replica, Rc::clone(table), chunk_bytes).await?;
         let mut workers = vec![first];
         while workers.len() < self.settings.workers.min(planner.expected_chunks()) {
-            workers.push(self.worker().await?);
+            workers.push(self.worker(table).await?);
         }
         let Some(first) = workers.first() else { return Ok(()) };
         let progress = Progress::start(&first.replica, &self.replica, table, copied).await?;
-        let conflicts = has_other_unique_indexes(&first.replica, table).await?;
+        let origin = Origin {
+            epoch: installation(&first.primary).await?.0,
+            replica: self.replica.clone(),
+            conflicts: has_other_unique_indexes(&first.replica, table).await?,
+        };
         let planner = Mutex::new(planner);
-        let work = workers.iter().map(|worker| worker.work(table, &planner, conflicts, &progress));
+        let work = workers.iter().map(|worker| worker.work(table, &planner, &origin, &progress));
         try_join_all(work).await?;
         progress.end();
         self.complete(&first.replica, table).await
     }
 
-    async fn worker(&self) -> Result<Worker> {
+    async fn worker(&self, table: &Followed) -> Result<Worker> {
         let application = format!("pgfanout copy {}", self.replica);
         let primary = self.from.connect(&application).await?;
         // By the key's index, chunk after chunk: the table may be far larger than memory.
         let settings =
             "SET enable_seqscan = off; SET enable_sort = off; SET plan_cache_mode = force_custom_plan";
         primary.run("setting up the session", settings).await?;
-        Ok(Worker { primary, replica: state::connect(&self.to, &application).await? })
+        let replica = state::connect(&self.to, &application).await?;
+        self.compare_histories(&primary, &replica, table).await?;
+        Ok(Worker { primary, replica })
+    }
+
+    /// Whatever server answers now has to remember all that the copy saw before.
+    async fn compare_histories(&self, primary: &Session, replica: &Session, table: &Followed) -> Result<()> {
+        let noted =
+            "SELECT number, token::text FROM pgfanout.replicated_table WHERE id = $1 AND copy::text = $2";
+        let rows = replica.query("reading how far a copy came", noted, &[&table.id, &table.copy]).await?;
+        let name = rows.first().map(|row| (row.get(0), row.get(1)));
+        let other = |why| {
+            Error::Disconnected(format!("{}: the copy of {} {why}", self.to.name, table.shape.quoted()))
+        };
+        let name = name.ok_or_else(|| other("was begun anew"))?;
+        match Standing::read(primary, &[&name]).await? {
+            Standing { unknown: None, forgotten: false, .. } => Ok(()),
+            _ => Err(other("saw what this primary does not know")),
+        }
     }
 
     /// Catches up with what changed since the copy began, then builds the secondary indexes: before, rows
     /// of different moments might not be unique in them.
     async fn complete(&self, replica: &Session, table: &Rc<Followed>) -> Result<()> {
         let source = Source::connect(&self.from, &self.replica).await?;
+        self.compare_histories(&source.control, replica, table).await?;
         let mut from = table.own.clone();
         while let Some(snapshot) = &from {
             match catch_up_table(replica, &self.replica, &source, table, snapshot).await? {
@@ -104,7 +127,7 @@ impl Copier {
             self.build_indexes(&source, table).await?;
         }
         let ready = include_str!("../../sql/replica/end_copy.sql");
-        replica.execute("ending a copy", ready, &[&table.id]).await.map(drop)
+        replica.execute("ending a copy", ready, &[&table.id, &table.copy]).await.map(drop)
     }
 
     async fn build_indexes(&self, source: &Source, table: &Rc<Followed>) -> Result<()> {
@@ -122,13 +145,13 @@ impl Worker {
         &self,
         table: &Rc<Followed>,
         planner: &Mutex<Planner>,
-        conflicts: bool,
+        origin: &Origin,
         progress: &Progress,
     ) -> Result<()> {
         loop {
             let chunk = planner.lock().await.next(&self.primary, &self.replica).await?;
             let Some(chunk) = chunk else { return Ok(()) };
-            let copied = copy_chunk(&self.primary, &self.replica, table, &chunk, conflicts).await?;
+            let copied = copy_chunk(&self.primary, &self.replica, table, &chunk, origin).await?;
             progress.add(copied);
         }
     }

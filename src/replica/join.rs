@@ -5,17 +5,19 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::types::ToSql;
 
-use super::{create::create_missing, definition::TableDefinition, state::Replica};
+use super::{
+    create::create_missing,
+    definition::TableDefinition,
+    state::{ANEW, Replica},
+};
 use crate::{
+    batch::Batch,
     config::ExistingRows,
     error::{Error, Result},
     postgres::quote_identifier,
-    primary::source::{Captured, Source},
+    primary::source::{Captured, Source, Standing},
     snapshot::Snapshot,
 };
-
-/// The definition of a table that has to be copied again; the primary's begin with 1.
-const RENUMBERED: i64 = 0;
 
 /// What joining found to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,20 +40,25 @@ pub struct Joined {
 pub async fn join(replica: &mut Replica, source: &Source, existing: ExistingRows) -> Result<Joined> {
     let captured = source.captured().await?;
     let mut joined = Joined { anew: compare_histories(replica, source).await?, ..Joined::default() };
+    if joined.anew.is_some() {
+        replica.begin().await?;
+        replica.session.run("beginning anew", include_str!("../../sql/replica/resync.sql")).await?;
+        replica.session.commit().await?;
+        replica.reload().await?;
+    }
     renumber(replica, &captured).await?;
     leave(replica, &captured, &mut joined).await?;
     for table in &captured {
         let name = format!("{}.{}", quote_identifier(&table.schema), quote_identifier(&table.table));
         if let Some(reason) = &table.broken {
             joined.waiting.push((name, reason.clone()));
-        } else if join_table(replica, source, table, existing, joined.anew.is_some()).await? {
+        } else if join_table(replica, source, table, existing).await? {
             joined.copying.push(name);
         }
     }
-    if joined.anew.is_some() {
-        move_position(replica, source).await?;
-    }
     replica.reload().await?;
+    let anew = replica.tables.iter().filter(|table| table.definition == ANEW);
+    replica.waiting = anew.map(|table| table.id).collect();
     Ok(joined)
 }
 
@@ -61,7 +68,6 @@ async fn join_table(
     source: &Source,
     table: &Captured,
     existing: ExistingRows,
-    anew: bool,
 ) -> Result<bool> {
     let Some(followed) = replica.tables.iter().find(|followed| followed.id == table.id) else {
         enter(replica, source, table, existing).await?;
@@ -69,12 +75,12 @@ async fn join_table(
     };
     let stands = followed.own.as_ref().or(replica.position.as_ref().map(|position| &position.snapshot));
     let missed = |xid| stands.is_none_or(|snapshot| !snapshot.contains(xid));
-    let renumbered = followed.definition == RENUMBERED;
+    let renumbered = followed.definition == ANEW;
     if followed.definition != table.definition {
         // That a table has to be copied again must not be forgotten before its copy begins.
-        compare(replica, source, table, if renumbered { RENUMBERED } else { table.definition }).await?;
+        compare(replica, source, table, if renumbered { ANEW } else { table.definition }).await?;
     }
-    let copied = anew || renumbered || table.rewritten.is_some_and(missed);
+    let copied = renumbered || table.rewritten.is_some_and(missed);
     if copied {
         begin_copy_anew(replica, source, table).await?;
     }
@@ -92,7 +98,7 @@ async fn renumber(replica: &mut Replica, captured: &[Captured]) -> Result<()> {
         };
         let update = "UPDATE pgfanout.replicated_table SET id = $2, definition = $3 WHERE id = $1";
         let doing = "renumbering a table";
-        replica.session.execute(doing, update, &[&followed.id, &table.id, &RENUMBERED]).await?;
+        replica.session.execute(doing, update, &[&followed.id, &table.id, &ANEW]).await?;
         renumbered = true;
     }
     if renumbered { replica.reload().await } else { Ok(()) }
@@ -100,29 +106,37 @@ async fn renumber(replica: &mut Replica, captured: &[Captured]) -> Result<()> {
 
 /// Whether the replica stands in this primary's past, and within reach of its changelog. Says why not, if
 /// a new copy heals it.
-async fn compare_histories(replica: &Replica, source: &Source) -> Result<Option<String>> {
+///
+/// # Errors
+/// When they do not go together: the text has the remedy; or a database fails.
+pub async fn compare_histories(replica: &Replica, source: &Source) -> Result<Option<String>> {
     let Some(position) = &replica.position else { return Ok(None) };
     let database = replica.session.database();
     let remedy = format!(
-        "to copy all tables to it anew, run on it: DROP SCHEMA pgfanout CASCADE, \
-         and set existing_rows = \"replace\" for replica {}",
+        "to have all its tables emptied and copied anew from this primary, run: \
+         pgfanout resync --config FILE --replica {}",
         replica.name
     );
     if position.epoch != source.epoch {
         return Err(Error::Unfit(format!(
             "{database}: it follows another installation of pgfanout ({}) than the primary has ({}): \
-             the primary was replaced, or pgfanout was installed there anew; {remedy}",
+             the primary was replaced or moved, or pgfanout was installed there anew; {remedy}",
             position.epoch, source.epoch
         )));
     }
-    let standing = source.standing(position.batch.as_ref()).await?;
-    if !standing.batch_is_known || !position.snapshot.is_subset_of(&standing.now) {
-        return Err(Error::Unfit(format!(
-            "{database}: it is ahead of the primary: the primary was put back to an older state; {remedy}"
-        )));
+    let standing = Standing::read(&source.control, &replica.names()).await?;
+    let ahead = || {
+        Error::Unfit(format!(
+            "{database}: it stands at batch {}, which this primary does not know: the primary was put back to an \
+             older state, or is another copy of it; {remedy}",
+            standing.unknown.unwrap_or(position.name.0)
+        ))
+    };
+    if standing.unknown.is_some() || !position.snapshot.is_subset_of(&standing.now) {
+        return Err(ahead());
     }
     let oldest = replica.oldest().map_or(0, Snapshot::xmin);
-    Ok((oldest < standing.trimmed_before).then(|| {
+    Ok((standing.forgotten || oldest < standing.trimmed_before).then(|| {
         format!("{database}: it was away for so long that changes it needs were trimmed from the changelog")
     }))
 }
@@ -152,9 +166,10 @@ async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: E
     if !created {
         empty(replica, &definition.table, existing).await?;
     }
+    first_position(replica, &start).await?;
     let insert = include_str!("../../sql/replica/enter_table.sql");
-    let (epoch, start) = (&source.epoch, start.to_string());
-    let parameters: [&(dyn ToSql + Sync); 11] = [
+    let from = start.to.to_string();
+    let parameters: [&(dyn ToSql + Sync); 12] = [
         &table.id,
         &table.schema,
         &table.table,
@@ -162,10 +177,11 @@ async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: E
         &table.key,
         &table.definition,
         &created,
-        &start,
+        &from,
+        &start.number,
+        &start.token,
         &table.rows,
         &table.bytes,
-        epoch,
     ];
     replica.session.execute("registering a table", insert, &parameters).await?;
     replica.session.commit().await
@@ -205,23 +221,26 @@ async fn compare(replica: &Replica, source: &Source, table: &Captured, noted: i6
 
 /// Empties a table whose rows can't be caught up, and has it copied again from now on.
 async fn begin_copy_anew(replica: &Replica, source: &Source, table: &Captured) -> Result<()> {
-    let start = source.hold(&replica.name).await?.to_string();
+    let start = source.hold(&replica.name).await?;
     let name = format!("{}.{}", quote_identifier(&table.schema), quote_identifier(&table.table));
     replica.begin().await?;
     replica.session.run("emptying a table", &format!("TRUNCATE {name}")).await?;
-    let restart = include_str!("../../sql/replica/copy_anew.sql");
-    let parameters: [&(dyn ToSql + Sync); 5] =
-        [&table.id, &start, &table.rows, &table.bytes, &table.definition];
+    first_position(replica, &start).await?;
+    let (restart, from) = (include_str!("../../sql/replica/copy_anew.sql"), start.to.to_string());
+    let parameters: [&(dyn ToSql + Sync); 7] =
+        [&table.id, &from, &start.number, &start.token, &table.rows, &table.bytes, &table.definition];
     replica.session.execute("starting a copy anew", restart, &parameters).await?;
     replica.session.commit().await
 }
 
-/// Moves the position to now. Only when no table stands at it any more, as each begins its copy: before,
-/// a failure must find the replica as far behind as it was.
-async fn move_position(replica: &Replica, source: &Source) -> Result<()> {
-    let now = source.hold(&replica.name).await?.to_string();
-    let update = "UPDATE pgfanout.position SET snapshot = $1::text::pg_snapshot, number = NULL, token = NULL";
-    replica.session.execute("moving the position", update, &[&now]).await.map(drop)
+/// Where no table stands at a position, it is where the last copy begins.
+async fn first_position(replica: &Replica, start: &Batch) -> Result<()> {
+    if replica.position.is_some() {
+        return Ok(());
+    }
+    let (note, to) = (include_str!("../../sql/replica/first_position.sql"), start.to.to_string());
+    let parameters: [&(dyn ToSql + Sync); 5] = [&start.epoch, &to, &start.number, &start.token, &start.term];
+    replica.session.execute("noting the position", note, &parameters).await.map(drop)
 }
 
 async fn definition(source: &Source, table: &Captured) -> Result<TableDefinition> {

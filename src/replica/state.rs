@@ -5,13 +5,17 @@ use std::rc::Rc;
 use crate::{
     batch::Batch,
     error::{Error, Result},
-    postgres::{Database, SESSION_LOCK, Session},
+    postgres::{Database, Session},
+    primary::source::Name,
     shape::Shape,
     snapshot::Snapshot,
 };
 
 /// The version of our schema on a replica.
 const VERSION: i32 = 1;
+
+/// The definition of a table that has to be copied again; the primary's begin with 1.
+pub const ANEW: i64 = 0;
 
 /// Settings of a session that writes. Foreign keys and ordinary triggers were obeyed on the primary.
 /// Keys are always looked up by index, also where a plan was made while the table was small.
@@ -30,6 +34,8 @@ pub struct Replica {
     pub position: Option<Position>,
     /// The tables replicated here.
     pub tables: Vec<Rc<Followed>>,
+    /// Those that are to be copied anew and could not yet, when last compared with the primary's.
+    pub waiting: Vec<i32>,
 }
 
 /// Where a replica stands.
@@ -39,8 +45,10 @@ pub struct Position {
     pub epoch: String,
     /// The moment of its history.
     pub snapshot: Snapshot,
-    /// The name of the batch that brought it there, if one did.
-    pub batch: Option<(i64, String)>,
+    /// The name of the batch that brought it there.
+    pub name: Name,
+    /// The publisher's term at that time; empty: none.
+    pub term: String,
 }
 
 /// A table that is replicated here.
@@ -54,6 +62,10 @@ pub struct Followed {
     pub definition: i64,
     /// Where it stands, if not at the replica's position.
     pub own: Option<Snapshot>,
+    /// The last moment that was noted for it while it stands apart.
+    pub name: Option<Name>,
+    /// The copy that is under way, or was the last.
+    pub copy: Option<String>,
     /// Whether it is being copied.
     pub copying: bool,
     /// Whether pgfanout made it.
@@ -79,19 +91,13 @@ pub async fn connect(database: &Database, application: &str) -> Result<Session> 
 }
 
 impl Replica {
-    /// Opens the session that applies, installs our schema there, and reads what the replica holds.
-    /// `None` if another process applies to this replica.
+    /// Opens the session that applies, installs our schema there, and reads what the replica holds. Only who
+    /// has the seat there may do so.
     ///
     /// # Errors
     /// When the replica cannot be reached, or what is there does not fit.
-    pub async fn connect(database: &Database, name: &str) -> Result<Option<Self>> {
+    pub async fn connect(database: &Database, name: &str) -> Result<Self> {
         let session = connect(database, &format!("pgfanout applier {name}")).await?;
-        let locking = "SELECT pg_try_advisory_lock($1)";
-        let locked: bool =
-            session.query_one("taking the applier's lock", locking, &[&SESSION_LOCK]).await?.get(0);
-        if !locked {
-            return Ok(None);
-        }
         session.begin("installing pgfanout's schema", "BEGIN").await?;
         session.run("installing pgfanout's schema", include_str!("../../sql/replica/install.sql")).await?;
         session.commit().await?;
@@ -104,9 +110,10 @@ impl Replica {
                 database.name
             )));
         }
-        let mut replica = Self { session, name: name.to_owned(), position: None, tables: Vec::new() };
+        let mut replica =
+            Self { session, name: name.to_owned(), position: None, tables: Vec::new(), waiting: Vec::new() };
         replica.reload().await?;
-        Ok(Some(replica))
+        Ok(replica)
     }
 
     /// Reads the position and the tables anew.
@@ -114,7 +121,8 @@ impl Replica {
     /// # Errors
     /// When the link breaks, or a table is gone or does not fit any more.
     pub async fn reload(&mut self) -> Result<()> {
-        let statement = "SELECT epoch::text, snapshot::text, number, token::text FROM pgfanout.position";
+        let statement =
+            "SELECT epoch::text, snapshot::text, number, token::text, term FROM pgfanout.position";
         let rows = self.session.query("reading the position", statement, &[]).await?;
         self.position = rows.first().map(|row| self.read_position(row)).transpose()?;
         let statement = include_str!("../../sql/replica/replicated_tables.sql");
@@ -128,11 +136,11 @@ impl Replica {
     }
 
     fn read_position(&self, row: &tokio_postgres::Row) -> Result<Position> {
-        let (number, token): (Option<i64>, Option<String>) = (row.get("number"), row.get("token"));
         Ok(Position {
             epoch: row.get("epoch"),
             snapshot: self.snapshot(row.get("snapshot"))?,
-            batch: number.zip(token),
+            name: (row.get("number"), row.get("token")),
+            term: row.get("term"),
         })
     }
 
@@ -150,11 +158,14 @@ impl Replica {
         };
         let (columns, key): (Vec<String>, Vec<String>) = (row.get("columns"), row.get("key_columns"));
         let own: Option<&str> = row.get("snapshot");
+        let (number, token): (Option<i64>, Option<String>) = (row.get("number"), row.get("token"));
         Ok(Followed {
             id: row.get("id"),
             shape: Shape::read(&self.session, name, oid, &columns, &key).await?,
             definition: row.get("definition"),
             own: own.map(|text| self.snapshot(text)).transpose()?,
+            name: number.zip(token),
+            copy: row.get("copy"),
             copying: row.get("copying"),
             created: row.get("created"),
         })
@@ -188,6 +199,36 @@ impl Replica {
         all.min_by_key(|snapshot| snapshot.xmin())
     }
 
+    /// The names of all moments of the primary's history that its rows are no later than.
+    #[must_use]
+    pub fn names(&self) -> Vec<&Name> {
+        let own =
+            self.tables.iter().filter(|table| table.own.is_some()).filter_map(|table| table.name.as_ref());
+        self.position.iter().map(|position| &position.name).chain(own).collect()
+    }
+
+    /// Whether all is as it was read or written here last. Says whether there are tables that are to be copied
+    /// anew since then.
+    ///
+    /// # Errors
+    /// When the link breaks, or the position is another: read it anew.
+    pub async fn feel_pulse(&self) -> Result<bool> {
+        let statement = include_str!("../../sql/replica/pulse.sql");
+        let row = self.session.query_one("looking for a word of others", statement, &[]).await?;
+        let (token, resync): (Option<String>, Vec<i32>) = (row.get("token"), row.get("resync"));
+        if token.as_ref() != self.position.as_ref().map(|position| &position.name.1) {
+            return Err(self.moved());
+        }
+        Ok(resync.iter().any(|id| !self.waiting.contains(id)))
+    }
+
+    fn moved(&self) -> Error {
+        Error::Disconnected(format!(
+            "{}: the position was moved by another process, or for a new copy",
+            self.session.database()
+        ))
+    }
+
     /// Begins a transaction.
     ///
     /// # Errors
@@ -206,7 +247,8 @@ impl Replica {
         self.position = Some(Position {
             epoch: batch.epoch.clone(),
             snapshot: batch.to.clone(),
-            batch: Some((batch.number, batch.token.clone())),
+            name: (batch.number, batch.token.clone()),
+            term: batch.term.clone(),
         });
         Ok(())
     }
@@ -215,17 +257,14 @@ impl Replica {
         let Some(position) = &self.position else {
             return Err(Error::Disconnected(format!("{}: no position yet", self.session.database())));
         };
-        let (from, to) = (position.snapshot.to_string(), batch.to.to_string());
+        let to = batch.to.to_string();
         let statement = include_str!("../../sql/replica/save_position.sql");
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-            [&from, &to, &batch.number, &batch.token];
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+            [&position.name.1, &to, &batch.number, &batch.token, &batch.term];
         let moved = self.session.execute("saving the position", statement, &parameters).await?;
         match moved {
             1 => Ok(()),
-            _ => Err(Error::Disconnected(format!(
-                "{}: the position was moved by another process",
-                self.session.database()
-            ))),
+            _ => Err(self.moved()),
         }
     }
 }

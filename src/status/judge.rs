@@ -77,10 +77,13 @@ pub(super) fn judge(
     });
     let is_foreign =
         source.zip(told.position.as_ref()).is_some_and(|(source, position)| source.epoch != position.epoch);
+    let is_lost = replica.behind.is_some_and(|behind| behind.foreign);
     (replica.state, replica.reason) = decide(&Facts {
+        name,
         installed: told.installed,
         applied_to: told.applied_to,
         is_foreign,
+        is_lost,
         reported: replica.reported.as_ref(),
         apart: told.copies.len(),
         missing,
@@ -96,12 +99,16 @@ pub(super) fn judge(
 
 /// What the state follows from, once the replica has answered.
 pub(super) struct Facts<'a> {
+    /// The replica.
+    pub(super) name: &'a str,
     /// Our schema is there.
     pub(super) installed: bool,
     /// A process applies.
     pub(super) applied_to: bool,
     /// It follows another installation than the primary's.
     pub(super) is_foreign: bool,
+    /// It stands at a moment that the primary's history does not hold.
+    pub(super) is_lost: bool,
     pub(super) reported: Option<&'a Reported>,
     /// How many tables do not stand where the others stand.
     pub(super) apart: usize,
@@ -144,12 +151,22 @@ fn halted(facts: &Facts<'_>) -> Option<String> {
         }
         (false, ..) => Some("pgfanout has never run for it".to_owned()),
         (true, true, Some((error, _))) => Some(error.to_owned()),
-        _ if facts.is_foreign => {
-            Some("it follows another installation of pgfanout than the primary has".to_owned())
-        }
+        _ if facts.is_foreign => Some(format!(
+            "it follows another installation of pgfanout than the primary has; {}",
+            remedy(facts.name)
+        )),
+        _ if facts.is_lost => Some(format!(
+            "it stands at a moment that the primary does not know: that was put back to an older state, or is \
+             another copy; {}",
+            remedy(facts.name)
+        )),
         (true, false, None) => Some("no process applies changes to it".to_owned()),
         (true, true, None) => None,
     }
+}
+
+fn remedy(replica: &str) -> String {
+    format!("to have all its tables copied anew: pgfanout resync --config FILE --replica {replica}")
 }
 
 fn catching_up(facts: &Facts<'_>) -> Result<bool, String> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::LIMIT;
+use super::{LIMIT, replica::Position};
 use crate::{
     error::Result,
     postgres::{Database, SESSION_LOCK, Session, within},
@@ -111,6 +111,9 @@ pub struct Behind {
     pub seconds: f64,
     /// Some that it lacks are gone.
     pub trimmed: bool,
+    /// Where it stands is of another history than the primary's.
+    #[serde(skip)]
+    pub(super) foreign: bool,
 }
 
 /// What a replica's applier last told the primary.
@@ -199,7 +202,7 @@ pub(super) async fn lock_holder(session: &Session) -> Result<Option<String>> {
     Ok(row.await?.get("holder"))
 }
 
-/// The listener shows by its name what it waits for.
+/// The publisher's seat shows by its name what it waits for.
 fn publisher(holder: Option<&str>, asleep: bool) -> Publisher {
     match (holder.map(Readiness::shown_by), asleep) {
         (None, _) => Publisher::Down,
@@ -239,10 +242,11 @@ impl Source {
     ///
     /// # Errors
     /// When the primary does not answer (in time).
-    pub(super) async fn behind(&self, snapshot: &str) -> Result<Behind> {
+    pub(super) async fn behind(&self, position: &Position) -> Result<Behind> {
         let statement = include_str!("../../sql/primary/status_behind.sql");
         let doing = "counting what a replica lacks";
-        let row = self.session.query_one(doing, statement, &[&snapshot, &MOST_CHANGES]).await?;
+        let Position { snapshot, batch, token, .. } = position;
+        let row = self.session.query_one(doing, statement, &[snapshot, &MOST_CHANGES, batch, token]).await?;
         let changes = row.get("changes");
         Ok(Behind {
             changes,
@@ -250,6 +254,7 @@ impl Source {
             bytes: row.get("bytes"),
             seconds: row.get("seconds"),
             trimmed: row.get("trimmed"),
+            foreign: !row.get::<_, bool>("known"),
         })
     }
 }

@@ -47,7 +47,10 @@ pub struct Position {
     /// The moment of the primary's history.
     pub snapshot: String,
     /// The batch that brought it there.
-    pub batch: Option<i64>,
+    pub batch: i64,
+    /// Its token.
+    #[serde(skip)]
+    pub(super) token: String,
     /// When, in UTC.
     pub applied_at: String,
 }
@@ -134,6 +137,7 @@ async fn read_position(session: &Session) -> Result<Option<Position>> {
         epoch: row.get("epoch"),
         snapshot: row.get("snapshot"),
         batch: row.get("number"),
+        token: row.get("token"),
         applied_at: row.get("applied_at"),
     }))
 }

@@ -10,13 +10,16 @@ use super::{
     units,
 };
 
-const NOTHING: Behind = Behind { changes: 0, at_least: false, bytes: 0, seconds: 0.0, trimmed: false };
+const NOTHING: Behind =
+    Behind { changes: 0, at_least: false, bytes: 0, seconds: 0.0, trimmed: false, foreign: false };
 
 fn healthy(behind: &Behind) -> Facts<'_> {
     Facts {
         installed: true,
         applied_to: true,
+        name: "r1",
         is_foreign: false,
+        is_lost: false,
         reported: None,
         apart: 0,
         missing: Some(0),
@@ -76,6 +79,8 @@ fn a_replica_that_nothing_is_applied_to_is_halted_whatever_else_holds() {
         "nothing is applied to it; reported 1.0 s ago: table t is gone"
     );
     assert!(reason(Facts { is_foreign: true, ..healthy() }).contains("another installation"));
+    let lost = reason(Facts { is_lost: true, ..healthy() });
+    assert!(lost.contains("pgfanout resync --config FILE --replica r1"), "{lost}");
     assert_eq!(reason(Facts { reported: Some(&halted(None)), ..healthy() }), "its log tells why");
 }
 
@@ -124,7 +129,8 @@ fn replica(name: &str, state: State) -> Replica {
     let position = Position {
         epoch: String::new(),
         snapshot: "731:740:735".to_owned(),
-        batch: Some(7),
+        batch: 7,
+        token: "t".to_owned(),
         applied_at: "2026-01-02T03:04:05.678Z".to_owned(),
     };
     Replica {

@@ -129,9 +129,7 @@ fn position(replica: &Replica) -> String {
     if text.len() < position.snapshot.len() {
         text.push('…');
     }
-    if let Some(batch) = position.batch {
-        let _ = write!(text, " (batch {batch})");
-    }
+    let _ = write!(text, " (batch {})", position.batch);
     text
 }
 

@@ -10,6 +10,8 @@ mod documents;
 mod exact;
 mod faults;
 mod following;
+mod halting;
+mod history;
 mod holes;
 mod joining;
 mod large;

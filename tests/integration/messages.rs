@@ -288,7 +288,7 @@ async fn the_headers_say_which_piece_of_history_it_is() {
             other => panic!("{name}: {other:?}"),
         };
         let statement = "SELECT i.epoch::text, b.token::text, b.from_snapshot::text, b.to_snapshot::text,
-                t.id::text || ':' || t.definition
+                t.id::text || ':' || t.definition, i.term::text
             FROM pgfanout.installation i, pgfanout.batch b, pgfanout.captured_table t WHERE b.number = $1";
         let batch = integer(0, "pgfanout-batch");
         let known = primary.query_one(statement, &[&batch]).await.unwrap();
@@ -297,11 +297,11 @@ async fn the_headers_say_which_piece_of_history_it_is() {
             assert_eq!(integer(at, "pgfanout-batch"), batch);
             assert_eq!(integer(at, "pgfanout-part"), i64::try_from(at).unwrap());
             assert_eq!(part.header("pgfanout-last"), AMQPValue::Boolean(at == 2));
-            let names = ["epoch", "token", "from", "to", "tables"];
+            let names = ["epoch", "token", "from", "to", "tables", "term"];
             for (column, name) in names.into_iter().enumerate() {
                 assert_eq!(text(at, &format!("pgfanout-{name}")), known.get::<_, String>(column), "{name}");
             }
-            assert_eq!(part.header_names().len(), 9);
+            assert_eq!(part.header_names().len(), 10);
             let properties = &part.delivery.properties;
             assert_eq!(*properties.delivery_mode(), Some(2), "persistent");
             assert_eq!(properties.content_type().as_ref().unwrap().as_str(), "application/x-ndjson");

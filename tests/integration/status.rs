@@ -221,8 +221,8 @@ async fn a_copy_is_told_by_phase_percent_rate_and_time_left(mode: Mode) {
         UPDATE pgfanout.replicated_table
         SET copying = true, snapshot = p.snapshot, rows_expected = 1000, bytes_expected = 4000
         FROM pgfanout.position AS p WHERE table_name = 'Odd Name';
-        INSERT INTO pgfanout.copy_chunk (table_id, number, \"after\", \"until\", row_count, byte_count, planned_at, copied_at)
-        SELECT t.id, c.*
+        INSERT INTO pgfanout.copy_chunk (table_id, copy, number, \"after\", \"until\", row_count, byte_count, planned_at, copied_at)
+        SELECT t.id, t.copy, c.*
         FROM pgfanout.replicated_table AS t, (VALUES
             (0, NULL, '(a secret key)', 100, 300, now() - interval '1 hour', now() - interval '50 minutes'),
             (1, '(a secret key)', '(2)', 150, 450, now() - interval '10 seconds', now()),

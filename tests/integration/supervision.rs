@@ -1,5 +1,7 @@
 //! What ends, ends in order; what dies is replaced; what breaks is mended.
 
+mod takeover;
+
 use pgfanout_testbed::{
     eventually,
     process::Pgfanout,

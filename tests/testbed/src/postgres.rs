@@ -184,6 +184,56 @@ impl Cluster {
         self.premises.path().join("log")
     }
 
+    /// Copies the files of a stopped cluster away, over an earlier copy.
+    pub fn back_up(&self) {
+        let _ = fs::remove_dir_all(self.backup());
+        template::copy(&self.data(), &self.backup());
+    }
+
+    /// Copies the files of a running cluster away with `pg_basebackup`, over an earlier copy.
+    pub async fn back_up_online(&self) {
+        let _ = fs::remove_dir_all(self.backup());
+        let mut command = Command::new(self.program("pg_basebackup"));
+        command.args(["--checkpoint=fast", "--wal-method=stream", "--no-sync", "--no-manifest", "--dbname"]);
+        command.arg(self.url("postgres")).arg("--pgdata").arg(self.backup());
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
+        let output = output.expect("pg_basebackup is there");
+        assert!(output.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Puts the copy in the place of a stopped cluster's files.
+    pub fn put_back(&self) {
+        fs::remove_dir_all(self.data()).expect("it is stopped");
+        template::copy(&self.backup(), &self.data());
+        self.own_data();
+    }
+
+    /// Starts another cluster, on a port of its own, with the copied files: the same identity, and from now on
+    /// another history.
+    pub async fn start_backup(&self) -> Self {
+        let premises = Premises::new(self.account, Farewell::Quit);
+        let data = premises.path().join("data");
+        template::copy(&self.backup(), &data);
+        let server = Server::new("PostgreSQL", data);
+        let (binaries, password) = (self.binaries.clone(), self.password.clone());
+        let cluster =
+            Self { server, binaries, account: self.account, port: port::free(), password, premises };
+        cluster.own_data();
+        cluster.configure(&[]);
+        cluster.start_again().await;
+        cluster
+    }
+
+    fn own_data(&self) {
+        if let Some(account) = self.account {
+            account.own_all(&self.data());
+        }
+    }
+
+    fn backup(&self) -> PathBuf {
+        self.premises.path().join("backup")
+    }
+
     fn data(&self) -> PathBuf {
         self.premises.path().join("data")
     }

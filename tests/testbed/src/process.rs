@@ -96,6 +96,7 @@ impl Program {
 pub struct Pgfanout {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    collectors: Vec<thread::JoinHandle<()>>,
 }
 
 impl Pgfanout {
@@ -103,9 +104,11 @@ impl Pgfanout {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
         let log = Arc::<Mutex<Vec<String>>>::default();
-        collect(child.stdout.take().expect("it is piped"), log.clone());
-        collect(child.stderr.take().expect("it is piped"), log.clone());
-        Self { child, log }
+        let collectors = vec![
+            collect(child.stdout.take().expect("it is piped"), log.clone()),
+            collect(child.stderr.take().expect("it is piped"), log.clone()),
+        ];
+        Self { child, log, collectors }
     }
 
     /// The lines logged so far. `mark` the place before you trigger what you then wait for.
@@ -204,13 +207,19 @@ impl Pgfanout {
         self.signal(Signal::SIGCONT);
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it has ended by itself, and its log is whole.
     ///
     /// # Panics
     /// When it has not within `limit`.
     pub async fn wait_for_end(&mut self, limit: Duration) -> ExitStatus {
-        eventually(limit, "pgfanout ends", async || self.child.try_wait().ok().flatten().ok_or("it runs"))
-            .await
+        let ended = eventually(limit, "pgfanout ends", async || {
+            self.child.try_wait().ok().flatten().ok_or("it runs")
+        })
+        .await;
+        for collector in self.collectors.drain(..) {
+            collector.join().expect("it collects");
+        }
+        ended
     }
 
     /// Whether it has not ended.
@@ -248,12 +257,12 @@ impl Pgfanout {
     }
 }
 
-fn collect(output: impl Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) {
+fn collect(output: impl Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
             log.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
         }
-    });
+    })
 }
 
 impl Drop for Pgfanout {

@@ -82,7 +82,7 @@ fn initdb(data: &Path, binaries: &Path, account: Option<Account>) -> String {
 }
 
 /// A copy on write where the file system can do that: 40 MB in no time.
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     let copied =
         Command::new("cp").args(["-r", "--preserve=mode", "--reflink=auto"]).arg(from).arg(to).status();
     assert!(copied.is_ok_and(|status| status.success()), "copying {} failed", from.display());

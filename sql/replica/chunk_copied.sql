@@ -1,0 +1,14 @@
+-- Notes that a piece was copied, and the last name of the primary's history that its rows are no later than.
+-- Parameters: $1 int4: the table; $2 text: the copy; $3 int4: the piece; $4, $5 int8: rows and bytes; $6
+-- int8, $7 text: the name.
+-- Affects one row; none if the piece was copied by another process, or the copy was begun anew: nothing of
+-- it may be committed then. Writes pgfanout.copy_chunk, pgfanout.replicated_table.
+WITH
+    named AS (
+        UPDATE pgfanout.replicated_table
+        SET number = $6, token = $7::text::uuid
+        WHERE id = $1 AND copy = $2::text::uuid AND number < $6
+    )
+UPDATE pgfanout.copy_chunk
+SET row_count = $4, byte_count = $5, copied_at = clock_timestamp()
+WHERE table_id = $1 AND copy = $2::text::uuid AND number = $3 AND row_count IS NULL

@@ -1,0 +1,6 @@
+-- What somebody else may have changed while a process goes on.
+-- Returns the token of the position, NULL if there is none, and the tables that are to be copied anew.
+-- Reads pgfanout.position, pgfanout.replicated_table.
+SELECT
+    (SELECT p.token FROM pgfanout.position p)::text AS token,
+    ARRAY(SELECT t.id FROM pgfanout.replicated_table t WHERE t.definition = 0) AS resync
