@@ -132,13 +132,14 @@ impl Actor for Consumer {
         let applier = self.applier();
         // actix tells nobody of a panic.
         context.run_interval(WATCH_INTERVAL, |this, _| drop(this.applier()));
-        let (broker, name) = (self.broker.clone(), self.replica.name.clone());
+        let (broker, name, replicas) =
+            (self.broker.clone(), self.replica.name.clone(), self.config.replicas.len());
         let connecting = self.life.connecting(async move {
             // Only who applies takes messages: others stand by, or could do nothing with them.
             while !applier.send(Serving).await.map_err(|_| died())? {
                 tokio::time::sleep(WATCH_INTERVAL).await;
             }
-            Deliveries::connect(&broker, &name).await
+            Deliveries::connect(&broker, &name, replicas).await
         });
         context
             .wait(connecting.into_actor(self).map(|result, this, context| this.connected(result, context)));

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod bank;
+mod bounds;
 mod capture;
 mod command_line;
 mod definition;
