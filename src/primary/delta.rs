@@ -108,13 +108,13 @@ impl Reader {
         for &id in changed {
             known.extend(self.table(id).await?);
         }
-        let mut begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY".to_owned();
-        // Before the first query: TRUNCATE and rewrites are not MVCC-safe, without the lock a table
-        // that is being emptied would look empty at a snapshot at which it is not.
-        if !known.is_empty() {
-            let names: Vec<_> = known.iter().map(|table| table.shape.quoted()).collect();
-            begin += &format!("; LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
-        }
+        // Before the first query: TRUNCATE and rewrites are not MVCC-safe, without the lock a table, or a
+        // segment of the changelog, that is being emptied would look empty at a snapshot at which it is not.
+        let names: String = known.iter().map(|table| format!(", {}", table.shape.quoted())).collect();
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
+             LOCK TABLE pgfanout.changelog{names} IN ACCESS SHARE MODE"
+        );
         self.primary.begin("beginning a delta", &begin).await?;
         let mut delta = Delta { primary: &self.primary, to: None, starts: Vec::new() };
         for since in starts {
