@@ -55,11 +55,11 @@ async fn twenty_replicas_of_which_ten_are_stuck_cost_little_memory_and_the_other
 /// The least that the configuration allows is 1 MiB; a segment is written anew from an eighth of it on.
 const SMALL_CHANGELOG: &str = "changelog_max_bytes = 8_388_608";
 
-async fn number(database: &Database, query: &str) -> i64 {
+pub(crate) async fn number(database: &Database, query: &str) -> i64 {
     database.client().await.query_one(query, &[]).await.unwrap().get(0)
 }
 
-async fn changelog_bytes(primary: &Database) -> i64 {
+pub(crate) async fn changelog_bytes(primary: &Database) -> i64 {
     let sum = "SELECT sum(pg_total_relation_size(inhrelid))::int8 FROM pg_inherits
         WHERE inhparent = 'pgfanout.changelog'::regclass";
     number(primary, sum).await
@@ -105,7 +105,7 @@ async fn the_changelog_stays_flat_while_an_old_transaction_is_open() {
 }
 
 /// Closes or opens a database for everybody.
-async fn admit(database: &Database, whether: bool) {
+pub(crate) async fn admit(database: &Database, whether: bool) {
     let admin = database.cluster().client("postgres").await;
     let name = database.name();
     admin.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {whether}")).await.unwrap();
