@@ -132,7 +132,7 @@ impl Shape {
         self.key.iter().all(|column| column.comparable)
     }
 
-    /// `SELECT`s, for arrays of key values, each row that is there, in [pieces](Self::in_pieces): with the
+    /// `SELECT`s, for arrays of key values, each row that is there, in pieces: with the
     /// key's number from 1, and where the row lies, if keys are respellable: the same row may answer twice.
     #[must_use]
     pub fn select_by_keys(&self) -> String {
@@ -194,7 +194,7 @@ impl Shape {
         )
     }
 
-    /// `SELECT`s the rows behind a key up to another, in [pieces](Self::in_pieces); the parameters are the keys
+    /// `SELECT`s the rows behind a key up to another, in pieces; the parameters are the keys
     /// that are given.
     #[must_use]
     pub fn select_range(&self, from_start: bool, to_end: bool) -> String {

@@ -22,7 +22,7 @@ pub fn pieces(bytes: u64, all: bool) -> [Text; 2] {
     [Text(bytes.to_string()), Text(u8::from(!all).to_string())]
 }
 
-/// The rows of a query that [`Shape`](crate::shape::Shape) wrote.
+/// The rows of a query that [`Shape`] wrote.
 pub struct Rows<'a> {
     primary: &'a Session,
     stream: Pin<Box<RowStream>>,
