@@ -1,7 +1,7 @@
 -- The columns of a table as they are replicated.
 -- Parameters: $1 oid: the table; $2 text[]: its replicated columns, $3 text[]: its key columns.
 -- Returns a row a column, in the order of $2: its name; how it is written in JSON ("n" number,
--- "b" boolean, "t" text); and for a key column its place in the key from 1, the quoted name of its type
+-- "b" boolean, "t" text); whether octet_length tells its size without reading it; and for a key column its place in the key from 1, the quoted name of its type
 -- without modifier, its equality operator, whether rows may be compared by "<" without naming a schema,
 -- and whether equal keys may be printed differently.
 -- Reads: catalogs only.
@@ -17,6 +17,8 @@ SELECT
         ) THEN 'n'
         ELSE 't'
     END AS kind,
+    (t.oid < 16384 OR t.typtype = 'd')
+    AND t.typoutput IN ('textout'::regproc, 'varcharout'::regproc, 'bpcharout'::regproc, 'byteaout'::regproc) AS sized,
     k.place::int4,
     CASE WHEN kt.oid IS NOT NULL THEN format('%I.%I', kn.nspname, kt.typname) END AS type_name,
     CASE WHEN op.oid IS NOT NULL THEN format('OPERATOR(%I.%s)', opn.nspname, op.oprname) END AS equals,

@@ -20,6 +20,10 @@ pub struct Batch {
     pub to: Snapshot,
 }
 
+/// About how large a part is: large enough to keep the broker and both sides busy, small enough to stream. It is
+/// larger only where one change is.
+pub const PART_BYTES: usize = 1 << 20;
+
 /// A piece of a batch small enough for a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {

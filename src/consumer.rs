@@ -143,13 +143,14 @@ impl Actor for Consumer {
         let applier = self.applier();
         // actix tells nobody of a panic.
         context.run_interval(WATCH_INTERVAL, |this, _| drop(this.applier()));
-        let (broker, name, poisoned) = (self.broker.clone(), self.replica.name.clone(), self.poisoned);
+        let (broker, name) = (self.broker.clone(), self.replica.name.clone());
+        let (replicas, poisoned) = (self.config.replicas.len(), self.poisoned);
         let connecting = self.life.connecting(async move {
             // Only who applies takes messages: others stand by, or could do nothing with them.
             while !applier.send(Serving).await.map_err(|_| died())? {
                 tokio::time::sleep(WATCH_INTERVAL).await;
             }
-            Deliveries::connect(&broker, &name, poisoned).await
+            Deliveries::connect(&broker, &name, replicas, poisoned).await
         });
         context
             .wait(connecting.into_actor(self).map(|result, this, context| this.connected(result, context)));

@@ -1,21 +1,15 @@
 //! Cutting a batch: a delta from the primary, named, and handed to the publisher in parts.
 
-use std::borrow::Cow;
-
 use actix::Addr;
 
 use crate::{
-    batch::{Batch, Part},
+    batch::{Batch, PART_BYTES, Part},
     change::Before,
     error::{Error, Result},
     life::Failed,
     primary::delta::{Cursor, Delta, Group, Table},
     publisher::{Publish, Publisher},
 };
-
-/// About how large a part is: large enough to keep the broker and both sides busy, small enough to
-/// stream.
-const PART_BYTES: usize = 1 << 20;
 
 /// What a message may hold.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +80,7 @@ impl Parts<'_> {
             table.writer.push_truncate(&mut line);
             self.push(table, &mut line).await?;
         }
-        let mut cursor = Cursor::default();
+        let mut cursor = Cursor::with_old_rows();
         while let Some(groups) = delta.next(&mut cursor).await? {
             for group in &groups {
                 self.send_group(delta, group).await?;
@@ -101,21 +95,25 @@ impl Parts<'_> {
     async fn send_group(&mut self, delta: &Delta<'_>, group: &Group) -> Result<(), Stop> {
         let mut line = Vec::new();
         let mut present = vec![false; group.keys.len()];
-        let mut rows = delta.rows(group).await?;
+        // Of a row that is too large for a message no more than that much is read.
+        let mut rows = delta.rows(group, self.limits.change_bytes, false).await?;
         while let Some(row) = rows.next().await? {
             let (Some(changed), Some(found)) = (group.keys.get(row.at), present.get_mut(row.at)) else {
                 continue;
             };
             *found = true;
-            if row.again {
-                continue;
-            }
             let existed = changed.existed(true) && !group.truncated;
             let before = existed.then_some(Before { key: &changed.key, old: changed.old.as_deref() });
-            group.table.writer.push_present(row.text(), before, &mut line).map_err(|error| {
-                Error::Unfit(format!("primary: a row of {}: {error}", group.table.shape.quoted()))
-            })?;
-            self.push_row(&group.table, &changed.key, &mut line).await?;
+            if let Some(text) = row.whole() {
+                group.table.writer.push_present(text, before, &mut line).map_err(|error| {
+                    Error::Unfit(format!("primary: a row of {}: {error}", group.table.shape.quoted()))
+                })?;
+            }
+            if line.is_empty() || line.len() as u64 > self.limits.change_bytes {
+                line.clear();
+                group.table.writer.push_reference(&changed.key, &mut line);
+            }
+            self.push(&group.table, &mut line).await?;
         }
         // Rows that came and went within the batch are deleted, too: a replica that caught up in
         // between may have them.
@@ -126,20 +124,6 @@ impl Parts<'_> {
             self.push(&group.table, &mut line).await?;
         }
         Ok(())
-    }
-
-    async fn push_row(
-        &mut self,
-        table: &Table,
-        key: &[Option<Cow<'_, str>>],
-        line: &mut Vec<u8>,
-    ) -> Result<(), Stop> {
-        if line.len() as u64 > self.limits.change_bytes {
-            line.clear();
-            line.shrink_to(PART_BYTES);
-            table.writer.push_reference(key, line);
-        }
-        self.push(table, line).await
     }
 
     /// Adds a line, in a new part if this one is full.

@@ -110,7 +110,7 @@
 //! | the beginning of a batch without its end | its transaction is rolled back; the batch is cut again, or the replica catches up |
 //! | a message that is not ours, or not [sealed](broker) by a key of ours | it is rejected to the queue `EXCHANGE.rejected` |
 //! | a message that cannot be read at all | the queue is emptied, and the replica catches up |
-//! | a row larger than a message may be | it travels as a reference, and the replica catches up |
+//! | a row larger than a message may be | it travels as a reference, and the replica catches up; large rows are read in pieces |
 //! | a copy is interrupted | it goes on with the chunks that are not noted as copied |
 //! | a table was altered | the replica compares it before it applies more, and halts if it does not fit |
 //! | a replica refuses a row | it halts with table and constraint, applies nothing wrong, and looks again |

@@ -23,7 +23,7 @@ use crate::{
         gate::Gate,
         install::install,
         look::{Since, look, present},
-        trim::trim,
+        trim::Trimmer,
     },
     publisher::{Publisher, Readiness, Ready},
     seat::Seat,
@@ -49,7 +49,7 @@ const CAPTURE_INTERVAL: Duration = Duration::from_secs(1);
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(20);
 
 /// How often the changelog is trimmed.
-const TRIM_INTERVAL: Duration = Duration::from_secs(10);
+const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What to do after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub struct Listening {
     resolved: Instant,
     trimmed: Instant,
     limits: cut::Limits,
-    retention: (u32, u64),
+    trimmer: Trimmer,
     batches: Cell<u64>,
     /// What [`Self::show`] told last.
     shown: Readiness,
@@ -132,7 +132,10 @@ impl Listening {
             capture_tried: Instant::now(),
             trimmed: Instant::now(),
             limits: cut::Limits { changes, change_bytes },
-            retention: (config.primary.changelog_retention_hours, config.primary.changelog_max_bytes),
+            trimmer: Trimmer::new(
+                config.primary.changelog_retention_hours,
+                config.primary.changelog_max_bytes,
+            ),
             batches: Cell::new(0),
             shown: Readiness::Ready,
         };
@@ -157,7 +160,7 @@ impl Listening {
         }
         if self.trimmed.elapsed() >= TRIM_INTERVAL {
             self.trimmed = Instant::now();
-            trim(&self.control, self.retention, publisher.is_some()).await?;
+            self.trimmer.trim(&self.control, publisher.is_some()).await?;
         }
         if publisher.is_none() && !std::mem::replace(&mut self.greeted, true) {
             // What was committed before we came: nobody else tells the appliers.

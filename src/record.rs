@@ -10,20 +10,48 @@ use std::borrow::Cow;
 #[error("not the text of a row")]
 pub struct ParseRecordError;
 
-/// Appends the row as a line for `COPY … FROM STDIN (FORMAT csv)`: NULL is nothing, the empty string is `""`.
-///
-/// # Errors
-/// When the text is not within parentheses.
-pub fn push_csv_line(record: &[u8], out: &mut Vec<u8>) -> Result<(), ParseRecordError> {
-    let mut rest = inside(record)?;
-    // Only quoted fields hold backslashes, each doubled there, which CSV does not do.
-    while let Some(at) = memchr::memchr(b'\\', rest) {
-        out.extend_from_slice(rest.get(..=at).ok_or(ParseRecordError)?);
-        rest = rest.get(at + 2..).ok_or(ParseRecordError)?;
+/// Turns rows that come in pieces into lines for `COPY … FROM STDIN (FORMAT csv)`: NULL is nothing, the empty
+/// string is `""`.
+#[derive(Debug, Default)]
+pub struct CsvLines {
+    /// Within a row.
+    inside: bool,
+    /// The second one of two backslashes is to come.
+    escaped: bool,
+}
+
+impl CsvLines {
+    /// Appends a piece of a row, the `last` one with the line's end.
+    ///
+    /// # Errors
+    /// When the text is not within parentheses.
+    pub fn push(&mut self, piece: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), ParseRecordError> {
+        let mut rest = piece;
+        if !std::mem::replace(&mut self.inside, !last) {
+            rest = rest.strip_prefix(b"(").ok_or(ParseRecordError)?;
+        }
+        if last {
+            rest = rest.strip_suffix(b")").ok_or(ParseRecordError)?;
+        }
+        if self.escaped && !rest.is_empty() {
+            rest = rest.strip_prefix(b"\\").ok_or(ParseRecordError)?;
+            self.escaped = false;
+        }
+        // Only quoted fields hold backslashes, each doubled there, which CSV does not do.
+        while let Some(at) = memchr::memchr(b'\\', rest) {
+            out.extend_from_slice(rest.get(..=at).ok_or(ParseRecordError)?);
+            self.escaped = at + 1 == rest.len();
+            rest = rest.get(at + 2..).unwrap_or_default();
+        }
+        out.extend_from_slice(rest);
+        if last {
+            if std::mem::take(&mut self.escaped) {
+                return Err(ParseRecordError);
+            }
+            out.push(b'\n');
+        }
+        Ok(())
     }
-    out.extend_from_slice(rest);
-    out.push(b'\n');
-    Ok(())
 }
 
 /// Appends one value to a line of CSV; the caller writes the commas.
@@ -90,10 +118,6 @@ fn push<'a>(value: &mut Cow<'a, str>, piece: &'a str) {
     }
 }
 
-fn inside(record: &[u8]) -> Result<&[u8], ParseRecordError> {
-    record.strip_prefix(b"(").and_then(|rest| rest.strip_suffix(b")")).ok_or(ParseRecordError)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -156,9 +180,14 @@ mod tests {
             let read: Vec<Option<String>> =
                 fields(&record).expect("a row").into_iter().map(|value| value.map(Cow::into_owned)).collect();
             prop_assert_eq!(&read, &values);
-            let mut line = Vec::new();
-            push_csv_line(record.as_bytes(), &mut line).expect("a row");
-            prop_assert_eq!(&read_csv(std::str::from_utf8(&line).expect("UTF-8")), &values);
+            for size in 1..=record.len() {
+                let (mut lines, mut line) = (CsvLines::default(), Vec::new());
+                let mut pieces = record.as_bytes().chunks(size).peekable();
+                while let Some(piece) = pieces.next() {
+                    lines.push(piece, pieces.peek().is_none(), &mut line).expect("a row");
+                }
+                prop_assert_eq!(&read_csv(std::str::from_utf8(&line).expect("UTF-8")), &values);
+            }
             let mut line = Vec::new();
             for (n, value) in values.iter().enumerate() {
                 if n > 0 { line.push(b','); }

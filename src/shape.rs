@@ -11,6 +11,10 @@ use crate::{
     postgres::{Session, quote_identifier},
 };
 
+/// How many bytes the long values of a row may have, so that their text stays below the 1 GiB that PostgreSQL
+/// allows a value, whatever has to be doubled in it.
+const MAX_ROW_BYTES: u64 = 500_000_000;
+
 /// A table's columns and key, on the primary or on a replica.
 #[derive(Clone, Debug)]
 pub struct Shape {
@@ -22,6 +26,8 @@ pub struct Shape {
     pub columns: Vec<Column>,
     /// The columns that say which row it is.
     pub key: Vec<KeyColumn>,
+    /// Which of the columns may be long, and tell cheaply how long a value is.
+    sized: Vec<usize>,
 }
 
 /// One column of the key.
@@ -57,8 +63,8 @@ impl Shape {
         let statement = include_str!("../sql/shape.sql");
         let rows = session.query("reading a table's columns", statement, &[&oid, &columns, &key]).await?;
         let database = session.database();
-        let mut shape =
-            Self { schema: schema.to_owned(), table: table.to_owned(), columns: Vec::new(), key: Vec::new() };
+        let (schema, table) = (schema.to_owned(), table.to_owned());
+        let mut shape = Self { schema, table, columns: Vec::new(), key: Vec::new(), sized: Vec::new() };
         let mut key_columns = Vec::new();
         for (at, row) in rows.iter().enumerate() {
             let kind = match row.get("kind") {
@@ -67,6 +73,7 @@ impl Shape {
                 _ => Kind::Text,
             };
             shape.columns.push(Column { name: row.get("name"), kind });
+            shape.sized.extend(row.get::<_, bool>("sized").then_some(at));
             let place: Option<i32> = row.get("place");
             let equals: Option<String> = row.get("equals");
             if let (Some(place), Some(equals)) = (place, equals) {
@@ -132,21 +139,52 @@ impl Shape {
         self.key.iter().all(|column| column.comparable)
     }
 
-    /// `SELECT`s, for arrays of key values, each row that is there: the key's number from 1, where the
-    /// row lies (only if keys are respellable: the same row may answer twice), and the row's text.
+    /// `SELECT`s, for arrays of key values, each row that is there, in pieces: with the
+    /// key's number from 1, and where the row lies, if keys are respellable: the same row may answer twice.
     #[must_use]
     pub fn select_by_keys(&self) -> String {
         let place = match self.is_respellable() {
             true => "t.tableoid::pg_catalog.text OPERATOR(pg_catalog.||) t.ctid::pg_catalog.text",
             false => "''::pg_catalog.text",
         };
-        format!(
-            "SELECT k.n, {place}, {} FROM {} JOIN {} t ON {}",
-            self.row_text(),
+        let from = format!(
+            "{} JOIN {} t ON {}",
             self.unnest(" WITH ORDINALITY", "k", "n"),
             self.quoted(),
             self.matches("k"),
+        );
+        self.in_pieces("k.n", place, &from, self.key.len() + 1)
+    }
+
+    /// `SELECT`s rows of a table called `t` in pieces of `$first` bytes: `n`, `place`, the `length` of the row's
+    /// text, at which byte from 1 the piece `start`s, and the `piece`. The parameter behind `$first` is 1 if of
+    /// each row only the first piece is wanted, else 0. Length and piece are NULL for a row whose text would be
+    /// too large for PostgreSQL.
+    ///
+    /// The text is made once, below the inner `OFFSET 0`; its pieces are cut as they are fetched.
+    fn in_pieces(&self, number: &str, place: &str, from: &str, first: usize) -> String {
+        format!(
+            "SELECT s.n, s.place, s.length, s.start, substr(s.data, s.start, ${first}::int4) AS piece FROM \
+             (SELECT r.n, r.place, r.data, octet_length(r.data) AS length, \
+             generate_series(1, coalesce(least(octet_length(r.data), nullif(${next}::int4, 0)), 1), ${first}::int4) AS start \
+             FROM (SELECT {number} AS n, {place} AS place, {} AS data FROM {from} OFFSET 0) r) s",
+            self.row_bytes(),
+            next = first + 1,
         )
+    }
+
+    /// The bytes of [`Self::row_text`] in UTF-8; NULL where the text might be larger than a value may be.
+    fn row_bytes(&self) -> String {
+        let bytes = format!("convert_to({}, 'UTF8')", self.row_text());
+        let lengths =
+            self.sized.iter().filter_map(|&at| self.columns.get(at)).map(|column| {
+                format!("coalesce(octet_length(t.{}), 0)::int8", quote_identifier(&column.name))
+            });
+        // Hexadecimal digits are two a byte, and so is a quote.
+        match lengths.collect::<Vec<_>>().join(" + ") {
+            none if none.is_empty() => bytes,
+            sum => format!("CASE WHEN {sum} <= {MAX_ROW_BYTES} THEN {bytes} END"),
+        }
     }
 
     /// `SELECT`s the key that lies `$n` rows behind the key `$1…`, or behind the table's beginning.
@@ -163,7 +201,8 @@ impl Shape {
         )
     }
 
-    /// `SELECT`s the rows behind a key up to another; the parameters are the keys that are given.
+    /// `SELECT`s the rows behind a key up to another, in pieces; the parameters are the keys
+    /// that are given.
     #[must_use]
     pub fn select_range(&self, from_start: bool, to_end: bool) -> String {
         let keys = self.key_list("t.");
@@ -180,7 +219,8 @@ impl Shape {
         } else {
             format!(" WHERE {}", conditions.join(" AND "))
         };
-        format!("SELECT {} FROM {} t{filter}", self.row_text(), self.quoted())
+        let first = 1 + conditions.len() * self.key.len();
+        self.in_pieces("1::int8", "''::text", &format!("{} t{filter}", self.quoted()), first)
     }
 
     /// `DELETE`s the rows with the keys in the arrays.
@@ -326,6 +366,7 @@ mod tests {
             table: "we\"ird".into(),
             columns: vec![column("a"), column("b c"), column("d")],
             key: vec![key(2, "pg_catalog.\"numeric\""), key(0, "pg_catalog.int4")],
+            sized: vec![1],
         }
     }
 
@@ -337,7 +378,9 @@ mod tests {
              unnest($1::pg_catalog.\"numeric\"[], $2::pg_catalog.int4[]) AS k (k1, k2) \
              WHERE t.\"d\" OPERATOR(pg_catalog.=) k.k1 AND t.\"a\" OPERATOR(pg_catalog.=) k.k2"
         );
-        assert!(shape().select_by_keys().starts_with("SELECT k.n, t.tableoid"));
+        assert!(shape().select_by_keys().contains("(SELECT k.n AS n, t.tableoid"));
+        assert!(shape().select_range(false, true).contains("substr(s.data, s.start, $3::int4)"));
+        assert!(shape().row_bytes().starts_with("CASE WHEN coalesce(octet_length(t.\"b c\"), 0)::int8 <= "));
         assert_eq!(shape().row_text(), "ROW(t.\"a\", t.\"b c\", t.\"d\")::pg_catalog.text");
     }
 

@@ -64,7 +64,14 @@ CREATE TABLE pgfanout.captured_table (
     registering pg_catalog.bool NOT NULL DEFAULT false
 );
 
--- Append-only: which keys changed in which transaction. The order of its rows carries no meaning.
+-- Which segment of the changelog is written. A sequence is read without a snapshot and costs writers no lock.
+-- Nothing depends on where an entry is: each segment is read always.
+CREATE SEQUENCE pgfanout.segment MINVALUE 0 MAXVALUE 7 START 0;
+SELECT pg_catalog.setval('pgfanout.segment', 0);
+
+-- Append-only: which keys changed in which transaction. The order of its rows carries no meaning. It lies in
+-- segments, which are truncated one by one: rows that were deleted would stay as long as any transaction on
+-- the primary may see them.
 CREATE TABLE pgfanout.changelog (
     -- The top-level transaction, also inside savepoints.
     xid pg_catalog.xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
@@ -75,9 +82,18 @@ CREATE TABLE pgfanout.changelog (
     key pg_catalog.text COLLATE pg_catalog."C",
     -- JSON text of the old row, for U and D where old_record is full.
     old pg_catalog.text,
-    logged_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
-);
+    logged_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    segment pg_catalog.int8 NOT NULL DEFAULT pg_catalog.pg_sequence_last_value('pgfanout.segment')
+) PARTITION BY LIST (segment);
 CREATE INDEX changelog_xid ON pgfanout.changelog (xid);
+CREATE TABLE pgfanout.changelog_0 PARTITION OF pgfanout.changelog FOR VALUES IN (0);
+CREATE TABLE pgfanout.changelog_1 PARTITION OF pgfanout.changelog FOR VALUES IN (1);
+CREATE TABLE pgfanout.changelog_2 PARTITION OF pgfanout.changelog FOR VALUES IN (2);
+CREATE TABLE pgfanout.changelog_3 PARTITION OF pgfanout.changelog FOR VALUES IN (3);
+CREATE TABLE pgfanout.changelog_4 PARTITION OF pgfanout.changelog FOR VALUES IN (4);
+CREATE TABLE pgfanout.changelog_5 PARTITION OF pgfanout.changelog FOR VALUES IN (5);
+CREATE TABLE pgfanout.changelog_6 PARTITION OF pgfanout.changelog FOR VALUES IN (6);
+CREATE TABLE pgfanout.changelog_7 PARTITION OF pgfanout.changelog FOR VALUES IN (7);
 
 -- A flag that is read without a snapshot, so never stale: 1 while the publisher waits for a NOTIFY.
 CREATE SEQUENCE pgfanout.asleep MINVALUE 0 MAXVALUE 1 START 0;

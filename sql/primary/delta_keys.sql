@@ -1,5 +1,6 @@
 -- The keys of a delta, each once. Runs in the transaction whose snapshot is the delta's end.
--- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter.
+-- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter; $3 bool: whether
+-- old rows are wanted.
 -- Returns table, the key as it was logged (the text of a row, where it has several columns), how many more
 -- times the key came than went (so that whether the row was there at the start follows from whether it is
 -- there at the end, in whatever order the log was written), and the row as it was at the start, in JSON,
@@ -9,7 +10,7 @@ SELECT
     c.table_id,
     c.key,
     sum(CASE c.operation WHEN 'I' THEN 1 WHEN 'D' THEN -1 ELSE 0 END) AS net,
-    (array_agg(c.old ORDER BY c.logged_at) FILTER (WHERE octet_length(c.old) <= 16384))[1] AS old
+    (array_agg(c.old ORDER BY c.logged_at) FILTER (WHERE $3::bool AND octet_length(c.old) <= 16384))[1] AS old
 FROM
     (
         SELECT table_id, key, operation, old, logged_at

@@ -4,8 +4,8 @@
 -- Reads pgfanout.installation, pgfanout.batch, pgfanout.asleep, statistics of pgfanout.changelog.
 SELECT
     i.epoch::text AS epoch,
-    pg_stat_get_live_tuples('pgfanout.changelog'::regclass) AS changelog_entries,
-    pg_total_relation_size('pgfanout.changelog'::regclass) AS changelog_bytes,
+    s.entries AS changelog_entries,
+    s.bytes AS changelog_bytes,
     (SELECT s.last_value = 1 FROM pgfanout.asleep s) AS asleep,
     b.number AS batch,
     b.published,
@@ -13,6 +13,13 @@ SELECT
     greatest(extract(epoch FROM clock_timestamp() - b.cut_at), 0)::float8 AS cut_seconds_ago
 FROM
     pgfanout.installation i
+    CROSS JOIN (
+        SELECT
+            sum(pg_stat_get_live_tuples(p.inhrelid))::int8 AS entries,
+            sum(pg_total_relation_size(p.inhrelid))::int8 AS bytes
+        FROM pg_inherits p
+        WHERE p.inhparent = 'pgfanout.changelog'::regclass
+    ) s
     LEFT JOIN LATERAL (
         SELECT l.number, l.published, l.cut_at
         FROM pgfanout.batch l

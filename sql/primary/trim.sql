@@ -1,26 +1,13 @@
--- Deletes entries of the changelog, and notes how far: a replica that needs older ones is copied anew.
--- Parameters: $1 xid8 as text: entries of older transactions go; $2 int8: how many at most.
--- Returns how many went. Writes pgfanout.changelog, pgfanout.installation.
+-- Notes that entries up to those of a segment are about to go: a replica that needs them is copied anew.
+-- Parameters: $1 int8: the segment, locked against writers; $2 text: a transaction: if entries of it or later
+-- ones came meanwhile, nothing is to go.
+-- Returns whether the segment may go. Reads pgfanout.changelog, writes pgfanout.installation.
 WITH
-    gone AS (
-        DELETE FROM pgfanout.changelog
-        WHERE
-            ctid = ANY (
-                ARRAY(
-                    SELECT c.ctid
-                    FROM pgfanout.changelog c
-                    WHERE c.xid < $1::text::xid8
-                    ORDER BY c.xid
-                    LIMIT $2
-                )
-            )
-        RETURNING xid
-    ),
-    last AS (SELECT max(g.xid) AS xid, count(*) AS entries FROM gone g),
+    newest AS (SELECT max(c.xid) AS xid FROM pgfanout.changelog c WHERE c.segment = $1),
     noted AS (
         UPDATE pgfanout.installation i
-        SET trimmed_before = ((l.xid::text::numeric) + 1)::text::xid8
-        FROM last l
-        WHERE l.xid >= i.trimmed_before
+        SET trimmed_before = greatest(i.trimmed_before, ((n.xid::text::numeric) + 1)::text::xid8)
+        FROM newest n
+        WHERE n.xid < $2::text::xid8
     )
-SELECT l.entries FROM last l
+SELECT coalesce(n.xid < $2::text::xid8, true) AS free FROM newest n

@@ -12,16 +12,18 @@ use lapin::{
 
 use super::{NoPart, channel, connect, declare, part, queue_name};
 use crate::{
-    batch::Part,
+    batch::{PART_BYTES, Part},
     config,
     error::{Error, Result},
     postgres::{ANSWER_LIMIT, within},
     secret::Secret,
 };
 
-/// How many messages may wait here unacknowledged: at about 1 MiB each it bounds memory, and it is more
-/// than one transaction on the replica takes.
-const PREFETCH: u16 = 16;
+/// How many messages may wait here unacknowledged at most: more than one transaction on the replica takes.
+const PREFETCH: u64 = 16;
+
+/// How many bytes may wait unacknowledged for all replicas together. One that is stuck holds its share.
+const PREFETCH_BYTES: u64 = 64 << 20;
 
 /// An acknowledgement hangs for ever on some broken links; the message comes again then.
 const ACK_LIMIT: Duration = Duration::from_secs(10);
@@ -36,12 +38,17 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    /// Connects, declares the replica's queue, and begins to consume it, after `empty`ing it where it holds a
-    /// message on which the last connection broke.
+    /// Connects, declares the queue of a replica, one of so many, and begins to consume it, after `empty`ing it
+    /// where it holds a message on which the last connection broke.
     ///
     /// # Errors
     /// When the broker cannot be reached or refuses.
-    pub async fn connect(broker: &config::Broker, replica: &str, empty: bool) -> Result<(Self, Consumer)> {
+    pub async fn connect(
+        broker: &config::Broker,
+        replica: &str,
+        replicas: usize,
+        empty: bool,
+    ) -> Result<(Self, Consumer)> {
         let name = format!("pgfanout consumer {replica}");
         let connection = connect(broker, &name).await?;
         let channel = channel(&connection).await?;
@@ -52,7 +59,7 @@ impl Deliveries {
                 let purged = channel.queue_purge(queue.as_str().into(), QueuePurgeOptions::default());
                 purged.await.map_err(Error::broker(&format!("emptying {queue}")))?;
             }
-            let qos = channel.basic_qos(PREFETCH, BasicQosOptions::default());
+            let qos = channel.basic_qos(prefetch(broker, replicas), BasicQosOptions::default());
             qos.await.map_err(Error::broker("setting the prefetch"))?;
             channel
                 .basic_consume(
@@ -101,6 +108,13 @@ impl Deliveries {
         })
         .await
     }
+}
+
+/// How many messages one of so many replicas may hold.
+fn prefetch(broker: &config::Broker, replicas: usize) -> u16 {
+    let share = PREFETCH_BYTES / replicas.max(1) as u64;
+    let messages = share / broker.max_message_bytes.max(PART_BYTES as u64);
+    u16::try_from(messages.clamp(1, PREFETCH)).unwrap_or(1)
 }
 
 /// The next deliveries that are there, at least one, in the queue's order; an error when the link broke

@@ -46,6 +46,10 @@ const HEARTBEAT_SECONDS: u16 = 10;
 /// Whether the last connection got no answer at all.
 static MUTE: AtomicBool = AtomicBool::new(false);
 
+/// How large a frame is: the library keeps room for 32 of them in either direction of each
+/// connection. The headers of a message have to fit into one.
+const FRAME_BYTES: u32 = 64 << 10;
+
 /// How much `EXCHANGE.rejected` keeps: enough to look into, never a burden.
 const REJECTED_MAX_BYTES: i64 = 16 << 20;
 
@@ -68,6 +72,7 @@ pub async fn connect(broker: &config::Broker, name: &str) -> Result<Connection> 
     for url in &broker.urls {
         let mut uri = url.uri();
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        uri.query.frame_max.get_or_insert(FRAME_BYTES);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let doing = format!("connecting to {url}");
         let connecting =

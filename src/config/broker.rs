@@ -23,7 +23,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Broker> {
     let urls = amqp_url::read(section);
     let exchange = exchange(section);
     let max_changes = section.integer("max_changes_per_message", 5000, 1..=1_000_000);
-    let max_message_bytes = section.integer("max_message_bytes", 64 << 20, 1 << 10..=MAX_MESSAGE_BYTES);
+    let max_message_bytes = section.integer("max_message_bytes", 1 << 20, 1 << 10..=MAX_MESSAGE_BYTES);
     let queue_type = section.choice("queue_type", &QUEUE_TYPE).unwrap_or(QueueType::Classic);
     let queue_max_bytes = section.integer("queue_max_bytes", 1 << 30, 1 << 20..=1 << 50);
     let confirm_window = section.integer("confirm_window", 64, 1..=10_000);

@@ -1,16 +1,13 @@
 //! Reading a delta: what changed between two snapshots, each row as it stands at the later one.
 
-use std::{
-    cell::RefCell,
-    collections::{HashMap, HashSet},
-    pin::Pin,
-    rc::Rc,
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
+
+use tokio_postgres::Row;
+
+use super::{
+    look::{Since, snapshot},
+    rows::{Rows, pieces},
 };
-
-use futures_util::StreamExt as _;
-use tokio_postgres::{Row, RowStream};
-
-use super::look::{Since, snapshot};
 use crate::{
     change::Writer,
     error::{Error, Result},
@@ -111,13 +108,13 @@ impl Reader {
         for &id in changed {
             known.extend(self.table(id).await?);
         }
-        let mut begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY".to_owned();
-        // Before the first query: TRUNCATE and rewrites are not MVCC-safe, without the lock a table
-        // that is being emptied would look empty at a snapshot at which it is not.
-        if !known.is_empty() {
-            let names: Vec<_> = known.iter().map(|table| table.shape.quoted()).collect();
-            begin += &format!("; LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
-        }
+        // Before the first query: TRUNCATE and rewrites are not MVCC-safe, without the lock a table, or a
+        // segment of the changelog, that is being emptied would look empty at a snapshot at which it is not.
+        let names: String = known.iter().map(|table| format!(", {}", table.shape.quoted())).collect();
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
+             LOCK TABLE pgfanout.changelog{names} IN ACCESS SHARE MODE"
+        );
         self.primary.begin("beginning a delta", &begin).await?;
         let mut delta = Delta { primary: &self.primary, to: None, starts: Vec::new() };
         for since in starts {
@@ -191,6 +188,16 @@ enum Added {
 pub struct Cursor {
     start: usize,
     opened: bool,
+    /// Whether old rows are wanted: messages tell of them, replicas do not need them.
+    olds: bool,
+}
+
+impl Cursor {
+    /// One that brings the old rows, too.
+    #[must_use]
+    pub fn with_old_rows() -> Self {
+        Self { olds: true, ..Self::default() }
+    }
 }
 
 impl Delta<'_> {
@@ -259,10 +266,10 @@ impl Delta<'_> {
             let groups = match start.entries {
                 0 => Vec::new(),
                 1..=KEYS_AT_ONCE if cursor.opened => Vec::new(),
-                1..=KEYS_AT_ONCE => groups(start, &self.keys(start, "").await?)?,
+                1..=KEYS_AT_ONCE => groups(start, &self.keys(start, cursor.olds, "").await?)?,
                 _ => {
                     if !cursor.opened {
-                        self.keys(start, "DECLARE changed_keys NO SCROLL CURSOR FOR ").await?;
+                        self.keys(start, cursor.olds, "DECLARE changed_keys NO SCROLL CURSOR FOR ").await?;
                     }
                     groups(start, &self.fetch().await?)?
                 }
@@ -274,17 +281,17 @@ impl Delta<'_> {
             if start.entries > KEYS_AT_ONCE {
                 self.primary.run("reading the changed keys", "CLOSE changed_keys").await?;
             }
-            *cursor = Cursor { start: cursor.start + 1, opened: false };
+            (cursor.start, cursor.opened) = (cursor.start + 1, false);
         }
         Ok(None)
     }
 
     /// Runs the query of the keys, or declares a cursor for it.
-    async fn keys(&self, start: &Start, declare: &str) -> Result<Vec<Row>> {
+    async fn keys(&self, start: &Start, olds: bool, declare: &str) -> Result<Vec<Row>> {
         let statement = format!("{declare}{}", include_str!("../../sql/primary/delta_keys.sql"));
         let ids: Vec<i32> = start.tables.iter().map(|(table, _)| table.id).collect();
         let from = start.since.from.to_string();
-        self.primary.query("reading the changed keys", &statement, &[&from, &ids]).await
+        self.primary.query("reading the changed keys", &statement, &[&from, &ids, &olds]).await
     }
 
     async fn fetch(&self) -> Result<Vec<Row>> {
@@ -294,16 +301,19 @@ impl Delta<'_> {
         self.primary.limited("reading the changed keys", fetched).await
     }
 
-    /// The rows of the group's keys that are there at the delta's end, in no order.
+    /// The rows of the group's keys that are there at the delta's end, in no order, in pieces of so many bytes;
+    /// of each row all of them, or only the first.
     ///
     /// # Errors
     /// When the link breaks.
-    pub async fn rows(&self, group: &Group) -> Result<Rows<'_>> {
+    pub async fn rows(&self, group: &Group, piece_bytes: u64, all: bool) -> Result<Rows<'_>> {
         let table = &group.table;
-        let arrays = key_arrays(table.shape.key.len(), group.keys.iter().map(|changed| &changed.key));
-        let stream = self.primary.stream("reading the changed rows", &table.select, &arrays).await?;
-        let met = table.shape.is_respellable().then(HashSet::new);
-        Ok(Rows { primary: self.primary, stream, met })
+        let keys = group.keys.iter().map(|changed| &changed.key);
+        let mut parameters = key_arrays(table.shape.key.len(), keys);
+        parameters.extend(pieces(piece_bytes, all));
+        let doing = format!("reading changed rows of {}", table.shape.quoted());
+        let stream = self.primary.stream(&doing, &table.select, &parameters).await?;
+        Ok(Rows::new(self.primary, stream, table.shape.is_respellable()))
     }
 
     /// Ends the delta.
@@ -312,48 +322,6 @@ impl Delta<'_> {
     /// When the link breaks: what was read is right all the same.
     pub async fn end(self) -> Result<()> {
         self.primary.commit().await
-    }
-}
-
-/// Rows as they come.
-pub struct Rows<'a> {
-    primary: &'a Session,
-    stream: Pin<Box<RowStream>>,
-    /// Where the rows lie that came, if one may come twice.
-    met: Option<HashSet<String>>,
-}
-
-impl Rows<'_> {
-    /// The next row; `None` at the end.
-    ///
-    /// # Errors
-    /// When the link breaks.
-    pub async fn next(&mut self) -> Result<Option<Present>> {
-        let next = async { self.stream.next().await.transpose() };
-        let Some(row) = self.primary.limited("reading the changed rows", next).await? else {
-            return Ok(None);
-        };
-        let number: i64 = row.get(0);
-        let again = self.met.as_mut().is_some_and(|places| !places.insert(row.get(1)));
-        Ok(Some(Present { at: usize::try_from(number - 1).unwrap_or(usize::MAX), again, row }))
-    }
-}
-
-/// A row that is there.
-#[derive(Debug)]
-pub struct Present {
-    /// Which of the group's keys asked for it.
-    pub at: usize,
-    /// Another spelling of its key asked for it before.
-    pub again: bool,
-    row: Row,
-}
-
-impl Present {
-    /// The row's text, `(…)`.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        self.row.get(2)
     }
 }
 

@@ -6,6 +6,7 @@ pub mod delta;
 pub mod gate;
 pub mod install;
 pub mod look;
+pub mod rows;
 pub mod source;
 pub mod tables;
 pub mod trim;

@@ -16,15 +16,12 @@ use crate::{
         batch::record,
         delta::{Cursor, Cut, Delta, Group},
         look::{Since, look},
+        rows::{Lines, PIECE_BYTES},
         source::Source,
     },
-    record::push_csv_line,
     shape::Shape,
     snapshot::Snapshot,
 };
-
-/// How many bytes of rows are gathered before they are sent on.
-const BUFFER_BYTES: usize = 256 << 10;
 
 /// How often a delta is cut anew because tables turned up while it was: each time more of them are known.
 const MAX_CUTS: u32 = 20;
@@ -184,20 +181,17 @@ async fn write(replica: &Session, tables: &[Rc<Followed>], delta: &Delta<'_>) ->
 /// Copies the rows of a group that are there, as they come from the primary.
 async fn write_rows(replica: &Session, delta: &Delta<'_>, group: &Group) -> Result<()> {
     let shape = &group.table.shape;
-    let mut rows = delta.rows(group).await?;
-    let (mut copy, mut lines) = (None, Vec::new());
-    while let Some(row) = rows.next().await? {
-        if row.again {
-            continue;
-        }
-        push_csv_line(row.text().as_bytes(), &mut lines)
-            .map_err(|error| Error::Unfit(format!("primary: a row of {}: {error}", shape.quoted())))?;
-        if lines.len() >= BUFFER_BYTES {
-            send(replica, &mut copy, shape, std::mem::take(&mut lines)).await?;
+    let mut rows = delta.rows(group, PIECE_BYTES, true).await?;
+    let (mut copy, mut lines) = (None, Lines::default());
+    while let Some(piece) = rows.next().await? {
+        lines.push(shape, &piece)?;
+        if lines.are_many() {
+            send(replica, &mut copy, shape, lines.take()).await?;
         }
     }
-    if !lines.is_empty() {
-        send(replica, &mut copy, shape, lines).await?;
+    let rest = lines.take();
+    if !rest.is_empty() {
+        send(replica, &mut copy, shape, rest).await?;
     }
     match copy {
         Some(copy) => copy.finish().await.map(drop),

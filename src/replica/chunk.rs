@@ -10,13 +10,13 @@ use super::{apply::Copy, state::Followed};
 use crate::{
     error::{Error, Result},
     postgres::Session,
-    primary::batch::hold,
-    record::{self, push_csv_line},
+    primary::{
+        batch::hold,
+        rows::{Lines, PIECE_BYTES, Rows, pieces},
+    },
+    record,
     shape::{Shape, Text},
 };
-
-/// How many bytes of rows are gathered before they are sent on.
-const BUFFER_BYTES: usize = 256 << 10;
 
 /// How many rows a chunk has at most, however small they are.
 const MAX_ROWS: u64 = 100_000;
@@ -207,18 +207,20 @@ async fn send_rows(primary: &Session, shape: &Shape, chunk: &Chunk, copy: &mut C
     parameters.extend(key_parameters(shape, chunk.until.as_deref())?);
     let select = shape.select_range(chunk.after.is_none(), chunk.until.is_none());
     let doing = format!("reading a piece of {}", shape.quoted());
-    let mut rows = primary.stream(&doing, &select, &parameters).await?;
-    let (mut lines, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = primary.limited(&doing, rows.try_next()).await? {
-        let text: &str = row.get(0);
-        push_csv_line(text.as_bytes(), &mut lines).map_err(|error| malformed(shape, error))?;
-        if lines.len() >= BUFFER_BYTES {
-            bytes += lines.len() as u64;
-            copy.send(std::mem::take(&mut lines)).await?;
+    parameters.extend(pieces(PIECE_BYTES, true));
+    let mut rows = Rows::new(primary, primary.stream(&doing, &select, &parameters).await?, false);
+    let (mut lines, mut bytes) = (Lines::default(), 0);
+    while let Some(piece) = rows.next().await? {
+        lines.push(shape, &piece)?;
+        if lines.are_many() {
+            let some = lines.take();
+            bytes += some.len() as u64;
+            copy.send(some).await?;
         }
     }
-    bytes += lines.len() as u64;
-    copy.send(lines).await?;
+    let rest = lines.take();
+    bytes += rest.len() as u64;
+    copy.send(rest).await?;
     Ok(bytes)
 }
 

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod bank;
+mod bounds;
 mod broker_faults;
 mod capture;
 mod command_line;
 mod definition;
+mod disks;
 mod documents;
 mod exact;
 mod faults;
@@ -19,6 +21,7 @@ mod links;
 mod load;
 mod lost_answers;
 mod messages;
+mod quiet;
 mod refusals;
 mod refuted;
 mod soak;

@@ -1,0 +1,149 @@
+//! What must not grow does not: memory with replicas that are stuck, the changelog.
+
+use pgfanout_testbed::{
+    eventually,
+    world::{Database, World},
+};
+
+use crate::{
+    large::assert_small,
+    support::{Mode, PATIENCE, begin, program, until_same, world},
+};
+
+/// Nearly a thousand bytes each.
+const ROWS: i64 = 16_000;
+
+async fn wait_for_rows(world: &World, number: usize, rows: i64) {
+    let replica = world.replica(number).client().await;
+    eventually(PATIENCE, &format!("{rows} rows on replica {number}"), async || {
+        let found: i64 = replica.query_one("SELECT count(*) FROM item", &[]).await.unwrap().get(0);
+        if found == rows { Ok(()) } else { Err(found) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn twenty_replicas_of_which_ten_are_stuck_cost_little_memory_and_the_others_nothing() {
+    let world = world(Mode::Broker, 20).build().await;
+    world.primary().execute("CREATE TABLE item (id int PRIMARY KEY, text text)").await;
+    let pgfanout = begin(&world);
+    until_same(&world, &["item"]).await;
+    let mut stuck = Vec::new();
+    for replica in &world.replicas()[10..] {
+        let client = replica.client().await;
+        client.batch_execute("BEGIN; LOCK TABLE item IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        stuck.push(client);
+    }
+    for part in 0..4 {
+        let (first, last) = (part * ROWS / 4 + 1, (part + 1) * ROWS / 4);
+        let rows = format!("SELECT n, repeat('x', 900) FROM generate_series({first}, {last}) n");
+        world.primary().execute(&format!("INSERT INTO item {rows}")).await;
+    }
+    for number in 1..=10 {
+        wait_for_rows(&world, number, ROWS).await;
+    }
+    assert_small(&pgfanout);
+    for client in stuck {
+        client.batch_execute("COMMIT").await.unwrap();
+    }
+    for number in 11..=20 {
+        wait_for_rows(&world, number, ROWS).await;
+    }
+    assert_small(&pgfanout);
+}
+
+/// The least that the configuration allows is 1 MiB; a segment is written anew from an eighth of it on.
+const SMALL_CHANGELOG: &str = "changelog_max_bytes = 8_388_608";
+
+pub(crate) async fn number(database: &Database, query: &str) -> i64 {
+    database.client().await.query_one(query, &[]).await.unwrap().get(0)
+}
+
+pub(crate) async fn changelog_bytes(primary: &Database) -> i64 {
+    let sum = "SELECT sum(pg_total_relation_size(inhrelid))::int8 FROM pg_inherits
+        WHERE inhparent = 'pgfanout.changelog'::regclass";
+    number(primary, sum).await
+}
+
+/// Changes all rows, which takes about 1.4 MiB of the changelog.
+async fn change_all(primary: &Database) {
+    primary.execute("UPDATE item SET text = reverse(text) || 'x'").await;
+}
+
+const ITEM: &str = "CREATE TABLE item (id int PRIMARY KEY, text text);
+    INSERT INTO item SELECT n, repeat('x', 200) FROM generate_series(1, 4000) n";
+
+#[tokio::test]
+async fn the_changelog_stays_flat_while_an_old_transaction_is_open() {
+    let world = world(Mode::Broker, 1).own_primary(&[]).build().await;
+    let primary = world.primary();
+    primary.execute(ITEM).await;
+    let _pgfanout = program().run(&world.config().primary(SMALL_CHANGELOG).write());
+    until_same(&world, &["item"]).await;
+    let reader = primary.client().await;
+    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM item").await.unwrap();
+    let mut most = 0;
+    for _ in 0..5 {
+        let segment = "SELECT last_value FROM pgfanout.segment";
+        let before = number(primary, segment).await;
+        change_all(primary).await;
+        most = most.max(changelog_bytes(primary).await);
+        eventually(PATIENCE, "another segment is written", async || {
+            let now = number(primary, segment).await;
+            if now == before { Err(now) } else { Ok(()) }
+        })
+        .await;
+    }
+    eventually(PATIENCE, "what was written before is truncated", async || {
+        let bytes = changelog_bytes(primary).await;
+        if bytes < 1 << 20 { Ok(()) } else { Err(bytes) }
+    })
+    .await;
+    assert!(most < 5 << 20, "the changelog had {most} bytes");
+    reader.batch_execute("COMMIT").await.unwrap();
+    until_same(&world, &["item"]).await;
+}
+
+/// Closes or opens a database for everybody.
+pub(crate) async fn admit(database: &Database, whether: bool) {
+    let admin = database.cluster().client("postgres").await;
+    let name = database.name();
+    admin.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {whether}")).await.unwrap();
+    if !whether {
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = $1";
+        admin.query_one(end, &[&name]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_stays_away_is_warned_of_then_trimmed_past_and_copied_anew_when_it_returns() {
+    let world = world(Mode::Broker, 2).own_primary(&[]).build().await;
+    let primary = world.primary();
+    primary.execute(ITEM).await;
+    let mut pgfanout = program().run(&world.config().primary(SMALL_CHANGELOG).write());
+    until_same(&world, &["item"]).await;
+    admit(world.replica(2), false).await;
+    for _ in 0..4 {
+        change_all(primary).await;
+    }
+    let warning = pgfanout.wait_for_event("changelog_grows", PATIENCE).await;
+    assert_eq!(warning["holder"], "r2", "{warning}");
+    assert!(warning["seconds_left"].is_u64() && warning["bytes"].is_u64(), "{warning}");
+    assert!(pgfanout.events("changelog_limit").is_empty(), "the warning comes first");
+    for _ in 0..3 {
+        change_all(primary).await;
+    }
+    pgfanout.wait_for_event("changelog_limit", PATIENCE).await;
+    // The other one follows.
+    primary.execute("UPDATE item SET text = 'meanwhile' WHERE id = 1").await;
+    let one = world.replica(1).client().await;
+    eventually(PATIENCE, "replica 1 follows", async || {
+        let row = one.query_one("SELECT text FROM item WHERE id = 1", &[]).await.unwrap();
+        if row.get::<_, String>(0) == "meanwhile" { Ok(()) } else { Err("not yet") }
+    })
+    .await;
+    admit(world.replica(2), true).await;
+    pgfanout.wait_for_event("copy_anew", PATIENCE).await;
+    until_same(&world, &["item"]).await;
+    assert!(changelog_bytes(primary).await < 16 << 20);
+}

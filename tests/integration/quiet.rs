@@ -1,0 +1,112 @@
+//! What has nothing to do costs nothing, and what fails again and again says so seldom.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use pgfanout_testbed::{
+    eventually,
+    process::Pgfanout,
+    world::{Database, World},
+};
+
+use crate::{
+    bounds::{admit, changelog_bytes, number},
+    load::{self, Load, until_arrived},
+    support::{Mode, PATIENCE, begin, program, until_same, world},
+};
+
+/// How long idleness is watched; longer by hand.
+fn watch() -> Duration {
+    let seconds = std::env::var("PGFANOUT_IDLE_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(12))
+}
+
+/// The time that the process has computed so far.
+fn computed(pgfanout: &Pgfanout) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pgfanout.pid())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: u64 = fields[11..=12].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+async fn kept(primary: &Database) -> (i64, i64) {
+    (changelog_bytes(primary).await, number(primary, "SELECT count(*) FROM pgfanout.batch").await)
+}
+
+async fn a_change_arrives(world: &World, id: i32) {
+    world.primary().execute(&format!("INSERT INTO item VALUES ({id})")).await;
+    let replica = world.replica(1).client().await;
+    let count = format!("SELECT count(*) FROM item WHERE id = {id}");
+    eventually(PATIENCE, "a change arrives", async || {
+        let found: i64 = replica.query_one(&count, &[]).await.unwrap().get(0);
+        if found == 1 { Ok(()) } else { Err("not yet") }
+    })
+    .await;
+}
+
+async fn idleness_costs_nothing(mode: Mode) {
+    let world = world(mode, 1).build().await;
+    world.primary().execute("CREATE TABLE item (id int PRIMARY KEY); CREATE TABLE other (id int)").await;
+    let pgfanout = program().run(&world.config().primary("tables = [\"item\"]").write());
+    until_same(&world, &["item"]).await;
+    a_change_arrives(&world, 1).await;
+    let other = world.primary().client().await;
+    let settled = "SELECT last_value * (SELECT count(*) FROM pgfanout.replica WHERE state = 'following')
+        FROM pgfanout.asleep";
+    eventually(PATIENCE, "the publisher sleeps, and the replica follows", async || {
+        let value = number(world.primary(), settled).await;
+        if value == 1 { Ok(()) } else { Err(value) }
+    })
+    .await;
+    let (before, memory, room) = (computed(&pgfanout), pgfanout.rss_bytes(), kept(world.primary()).await);
+    let (start, mut commits) = (Instant::now(), 0);
+    while start.elapsed() < watch() {
+        other.execute("INSERT INTO other VALUES (1)", &[]).await.unwrap();
+        commits += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (elapsed, used) = (start.elapsed(), computed(&pgfanout) - before);
+    let grown = pgfanout.rss_bytes().saturating_sub(memory);
+    eprintln!("{used:?} in {elapsed:?} beside {commits} commits, {grown} bytes more memory");
+    // A build for debugging computes for longer than others.
+    assert!(used < elapsed.mul_f64(0.02), "{used:?} in {elapsed:?}");
+    assert!(grown < 8 << 20, "{grown} bytes more");
+    assert_eq!(kept(world.primary()).await, room, "nothing was written on the primary");
+    a_change_arrives(&world, 2).await;
+}
+
+#[tokio::test]
+async fn idleness_costs_nothing_with_a_broker() {
+    idleness_costs_nothing(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn idleness_costs_nothing_without_a_broker() {
+    idleness_costs_nothing(Mode::Postgres).await;
+}
+
+#[tokio::test]
+async fn what_fails_under_load_is_told_at_the_pace_of_its_retries() {
+    let world = world(Mode::Broker, 3).build().await;
+    world.primary().execute(load::SCHEMA).await;
+    let load = Load::start(world.primary(), 3);
+    let pgfanout = begin(&world);
+    until_arrived(world.primary(), world.replicas()).await;
+    // One is away, another one's table does not fit.
+    admit(world.replica(2), false).await;
+    world.replica(3).execute("ALTER TABLE note RENAME body TO mind").await;
+    let mark = pgfanout.mark();
+    load.more(400).await;
+    until_arrived(world.primary(), &world.replicas()[..1]).await;
+    let told = pgfanout.log_after(mark);
+    let failures = told.iter().filter(|line| line["event"] == "failed" || line["event"] == "halted").count();
+    assert!(failures >= 2, "both are told: {told:?}");
+    assert!(told.len() < 100, "{} lines for some 400 transactions", told.len());
+    admit(world.replica(2), true).await;
+    world.replica(3).execute("ALTER TABLE note RENAME mind TO body").await;
+    until_arrived(world.primary(), world.replicas()).await;
+    load.stop().await;
+    until_same(&world, load::TABLES).await;
+}
