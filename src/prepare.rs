@@ -64,12 +64,13 @@ pub async fn problems(config: &Config) -> Result<Vec<Problem>> {
     let Ok(primary) = config.primary.database.connect("pgfanout check").await else {
         return Ok(problems);
     };
-    problems.extend(wanted_tables(&primary, config).await?.1);
-    let itself = identity(&primary).await?;
+    let looking = async { Ok((wanted_tables(&primary, config).await?.1, identity(&primary).await?)) };
+    let Some((unfit, itself)) = unless_lost(looking.await)? else { return Ok(problems) };
+    problems.extend(unfit);
     let mut known = vec![("the primary".to_owned(), itself)];
     for (n, replica) in config.replicas.iter().enumerate() {
         let Ok(session) = replica.database.connect("pgfanout check").await else { continue };
-        let identity = identity(&session).await?;
+        let Some(identity) = unless_lost(identity(&session).await)? else { continue };
         if let Some((other, _)) = known.iter().find(|(_, known)| *known == identity) {
             let text = format!("leads to the same database as {other}; give each its own");
             problems.push(config.problem(&format!("replica[{n}].url"), text));
@@ -77,6 +78,14 @@ pub async fn problems(config: &Config) -> Result<Vec<Problem>> {
         known.push((format!("replica {}", replica.name), identity));
     }
     Ok(problems)
+}
+
+/// What was found, unless the database went away meanwhile: then it is waited for like one that was away.
+fn unless_lost<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Err(error) if !error.needs_operator() => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 /// Which database of which cluster a session is in, and which of the copies of that cluster.

@@ -99,3 +99,18 @@ async fn a_replica_that_hears_nothing_follows_also_under_load() {
     load.stop().await;
     until_same(&world, load::TABLES).await;
 }
+
+/// The link to the primary breaks while the start compares the configuration with the databases.
+#[tokio::test]
+async fn a_link_that_breaks_at_the_start_is_waited_for() {
+    let world = world(Mode::Postgres, 1).build().await;
+    world.primary().execute("CREATE TABLE mark (id int PRIMARY KEY)").await;
+    let port = world.primary().cluster().port();
+    let primary = Proxy::start(port);
+    let mut config = world.config();
+    config.primary.url = primary.detour(&config.primary.url, port);
+    primary.lose(Way::ToServer, b"FROM pg_class c");
+    let _pgfanout = program().run(&config.write());
+    until_same(&world, &["mark"]).await;
+    assert!(primary.has_lost());
+}
