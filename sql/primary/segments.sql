@@ -24,7 +24,8 @@ WITH
                 UNION ALL
                 SELECT pg_snapshot_xmin(pg_current_snapshot()), NULL
             ) h
-        ORDER BY h.xid, h.name
+        -- A replica that is away before the publisher, which waits at the same place while it is busy.
+        ORDER BY h.xid, h.name = '', h.name
         LIMIT 1
     ),
     first AS (

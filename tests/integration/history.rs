@@ -82,8 +82,10 @@ async fn resynced(config: &Path, replica: &str) {
 async fn a_replica_is_put_back(mode: Mode) {
     let world = world(mode, 1).own_replicas().build().await;
     world.primary().execute(load::SCHEMA).await;
+    world.primary().execute("CREATE TABLE bulk AS SELECT id, 0 AS v FROM generate_series(1, 2000) id").await;
+    world.primary().execute("ALTER TABLE bulk ADD PRIMARY KEY (id)").await;
     let load = Load::start(world.primary(), 2);
-    let mut pgfanout = begin(&world);
+    let mut pgfanout = program().run(&world.config().primary("changelog_max_bytes = 1_048_576").write());
     until_arrived(world.primary(), world.replicas()).await;
     let replica = world.replica(1);
     while_stopped(replica, || replica.cluster().back_up()).await;
@@ -95,6 +97,8 @@ async fn a_replica_is_put_back(mode: Mode) {
     while_stopped(replica, || replica.cluster().put_back()).await;
     until_arrived(world.primary(), world.replicas()).await;
     let reached: String = replica.client().await.query_one(stands, &[]).await.unwrap().get(0);
+    // A segment of the changelog is filled.
+    world.primary().execute("UPDATE bulk SET v = v + 1; UPDATE bulk SET v = v + 1").await;
     let trimmed = format!("pgfanout.installation WHERE trimmed_before::text::bigint > {reached}");
     until_count(world.primary(), &trimmed, 1).await;
     while_stopped(replica, || replica.cluster().put_back()).await;
