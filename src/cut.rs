@@ -115,6 +115,11 @@ impl Parts<'_> {
             }
             self.push(&group.table, &mut line).await?;
         }
+        for &at in rows.other_spellings() {
+            if let Some(found) = present.get_mut(at) {
+                *found = true;
+            }
+        }
         // Rows that came and went within the batch are deleted, too: a replica that caught up in
         // between may have them.
         let absent = group.keys.iter().zip(&present).filter(|(_, present)| !**present && !group.truncated);

@@ -30,6 +30,8 @@ pub struct Rows<'a> {
     met: Option<HashSet<String>>,
     /// Whether the row that comes was met before.
     again: bool,
+    /// Which keys asked for a row that another one had asked for.
+    others: Vec<usize>,
     /// Where the next piece of the row begins, from 1.
     next: i32,
 }
@@ -49,7 +51,14 @@ impl<'a> Rows<'a> {
     /// once all the same.
     #[must_use]
     pub fn new(primary: &'a Session, stream: Pin<Box<RowStream>>, respellable: bool) -> Self {
-        Self { primary, stream, met: respellable.then(HashSet::new), again: false, next: 1 }
+        Self {
+            primary,
+            stream,
+            met: respellable.then(HashSet::new),
+            again: false,
+            others: Vec::new(),
+            next: 1,
+        }
     }
 
     /// The next piece; `None` at the end.
@@ -68,12 +77,20 @@ impl<'a> Rows<'a> {
             }
             let bytes = row.get::<_, Option<&[u8]>>("piece").map_or(0, <[u8]>::len);
             self.next = start.saturating_add(i32::try_from(bytes).unwrap_or(i32::MAX));
-            if !self.again {
-                let at = usize::try_from(row.get::<_, i64>("n") - 1).unwrap_or(usize::MAX);
+            let at = usize::try_from(row.get::<_, i64>("n") - 1).unwrap_or(usize::MAX);
+            if self.again {
+                self.others.push(at);
+            } else {
                 let last = length.is_none_or(|length| self.next > length);
                 return Ok(Some(Piece { at, last, row }));
             }
         }
+    }
+
+    /// The keys, from 0, that are other spellings of one whose row has come: their row is there, too.
+    #[must_use]
+    pub fn other_spellings(&self) -> &[usize] {
+        &self.others
     }
 }
 

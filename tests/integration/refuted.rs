@@ -153,7 +153,21 @@ const FOREIGN_KEYS: Case = Case {
     ..PLAIN
 };
 
-const ALL: [Case; 7] = [
+/// Two texts of one key: what has the second has not lost the first.
+const RESPELLED_KEY: Case = Case {
+    tables: &["respelled"],
+    setup: "CREATE TABLE respelled (id numeric PRIMARY KEY, v int); INSERT INTO respelled VALUES (1.0, 1), (2.0, 2), (3, 3)",
+    statements: &[
+        "UPDATE respelled SET id = 1.00 WHERE id = 1",
+        "UPDATE respelled SET id = id * 1.000, v = -v",
+        "BEGIN; DELETE FROM respelled WHERE id = 3; INSERT INTO respelled VALUES (3.00000, 33); COMMIT",
+    ],
+    query: "SELECT string_agg(c::text, ' ' ORDER BY id) FROM respelled c",
+    answer: "(1.00000,-1) (2.0000,-2) (3.00000,33)",
+    ..PLAIN
+};
+
+const ALL: [Case; 8] = [
     OWN_TABLE_TRIGGER,
     MODIFYING_CTE,
     MERGE_ACROSS_PARTITIONS,
@@ -161,6 +175,7 @@ const ALL: [Case; 7] = [
     DEFERRABLE_SWAP,
     CASCADE_TO_ITSELF,
     FOREIGN_KEYS,
+    RESPELLED_KEY,
 ];
 
 async fn hold(mode: Mode, cases: &[Case], broker_options: &str) {
@@ -225,6 +240,11 @@ async fn a_key_that_cascades_to_its_own_table() {
 #[tokio::test]
 async fn children_that_come_before_their_parents() {
     hold(Mode::Broker, &[FOREIGN_KEYS], "").await;
+}
+
+#[tokio::test]
+async fn keys_that_are_spelled_anew() {
+    hold(Mode::Broker, &[RESPELLED_KEY], "max_changes_per_message = 1").await;
 }
 
 /// Each statement is then a batch of several parts.
