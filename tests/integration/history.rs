@@ -79,8 +79,9 @@ async fn resynced(config: &Path, replica: &str) {
 }
 
 /// Some of its changes come through the queue, and some are trimmed from the changelog.
-async fn a_replica_is_put_back(mode: Mode) {
-    let world = world(mode, 1).own_replicas().build().await;
+#[tokio::test]
+async fn a_replica_that_is_put_back_heals_by_itself() {
+    let world = world(Mode::Broker, 1).own_replicas().build().await;
     world.primary().execute(load::SCHEMA).await;
     world.primary().execute("CREATE TABLE bulk AS SELECT id, 0 AS v FROM generate_series(1, 2000) id").await;
     world.primary().execute("ALTER TABLE bulk ADD PRIMARY KEY (id)").await;
@@ -107,16 +108,6 @@ async fn a_replica_is_put_back(mode: Mode) {
     load.stop().await;
     until_same(&world, load::TABLES).await;
     assert!(pgfanout.events("halted").is_empty(), "nobody has to do anything");
-}
-
-#[tokio::test]
-async fn a_replica_that_is_put_back_heals_by_itself_with_a_broker() {
-    a_replica_is_put_back(Mode::Broker).await;
-}
-
-#[tokio::test]
-async fn a_replica_that_is_put_back_heals_by_itself_without_a_broker() {
-    a_replica_is_put_back(Mode::Postgres).await;
 }
 
 /// While all works: the replicas have what the primary forgets.

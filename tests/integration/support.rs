@@ -10,7 +10,7 @@ use pgfanout_testbed::{
 };
 
 /// How long anything may take to come right, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Through the broker, or with PostgreSQL alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
