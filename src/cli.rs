@@ -8,14 +8,15 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    config::{Problem, Problems},
+    config::{Config, Problem, Problems, Replica},
     error::Error,
+    pattern::Pattern,
 };
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all is well
-  1  it failed, or `status` found a replica that does not follow
+  1  it failed, `status` found a replica that does not follow, or `verify` one that is not proved to be right
   2  wrong arguments or configuration
 
 Every key of the configuration file is explained in config/pgfanout.toml.";
@@ -68,6 +69,20 @@ pub enum Command {
         json: bool,
     },
 
+    /// Prove that replicas equal the primary, while both are written
+    ///
+    /// Compares every row of every table without stopping anything, and names the rows that are missing, extra
+    /// or different on a replica by their keys. Rows that just change are looked at again.
+    #[command(after_help = EXIT_CODES)]
+    Verify {
+        /// The configuration.
+        #[command(flatten)]
+        configured: Configured,
+        /// What to compare.
+        #[command(flatten)]
+        options: VerifyOptions,
+    },
+
     /// Have a replica, or some of its tables, copied anew from the primary
     ///
     /// For a primary that was put back to a backup, moved or replaced, or a table that is believed to be
@@ -98,6 +113,35 @@ pub struct Configured {
     pub config: PathBuf,
 }
 
+/// What `verify` compares, and what it does about it.
+#[derive(Args, Clone, Debug, Default)]
+pub struct VerifyOptions {
+    /// Only this replica; may be repeated
+    #[arg(long = "replica", value_name = "NAME")]
+    pub replicas: Vec<String>,
+    /// Only this table: a name or pattern as in the configuration; may be repeated
+    #[arg(long = "table", value_name = "TABLE")]
+    pub tables: Vec<String>,
+    /// Have wrong rows written anew, by replication itself
+    #[arg(long)]
+    pub repair: bool,
+    /// Show the rows that differ, not only their keys
+    #[arg(long)]
+    pub show_values: bool,
+    /// Name at most so many differences of a table; all are counted
+    #[arg(long, value_name = "NUMBER", default_value_t = 100)]
+    pub list: usize,
+    /// Compare at most so many rows a second
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: Option<u64>,
+    /// Begin behind this key of the table, as an interrupted command told it
+    #[arg(long, value_name = "KEY")]
+    pub after: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
 impl Command {
     /// The configuration file of any command.
     #[must_use]
@@ -105,9 +149,34 @@ impl Command {
         match self {
             Self::Run(configured) | Self::Check(configured) => &configured.config,
             Self::Install(configured) | Self::Uninstall(configured) => &configured.config,
-            Self::Status { configured, .. } | Self::Resync { configured, .. } => &configured.config,
+            Self::Status { configured, .. }
+            | Self::Verify { configured, .. }
+            | Self::Resync { configured, .. } => &configured.config,
         }
     }
+}
+
+/// The replica that an argument names.
+///
+/// # Errors
+/// When there is none.
+pub fn named_replica<'a>(config: &'a Config, name: &str) -> Result<&'a Replica, Failure> {
+    config.replicas.iter().find(|replica| replica.name == name).ok_or_else(|| {
+        let names: Vec<&str> = config.replicas.iter().map(|replica| replica.name.as_str()).collect();
+        let text = format!("there is none named {name:?}; those that there are: {}", names.join(", "));
+        config.problem("replica", text).into()
+    })
+}
+
+/// The patterns of arguments that mean tables.
+///
+/// # Errors
+/// When one is none.
+pub fn table_patterns(config: &Config, tables: &[String]) -> Result<Vec<Pattern>, Failure> {
+    let parse = |table: &String| {
+        Pattern::parse(table).map_err(|why| config.problem("table", format!("{table:?} {why}")).into())
+    };
+    tables.iter().map(parse).collect()
 }
 
 /// Why a command did not do its work.
@@ -175,7 +244,7 @@ mod tests {
 
     #[test]
     fn every_command_takes_a_file() {
-        for command in ["run", "check", "install", "uninstall", "status"] {
+        for command in ["run", "check", "install", "uninstall", "status", "verify"] {
             let parsed = Arguments::try_parse_from(["pgfanout", command, "--config", "a.toml"]);
             assert_eq!(parsed.expect(command).command.config(), Path::new("a.toml"));
             assert_eq!(refused(&[command]), ErrorKind::MissingRequiredArgument);

@@ -60,7 +60,7 @@
 //!    with a delta from the primary. [`replica::join`] compares the tables with those that are captured,
 //!    [`replica::create`] makes what is missing, [`replica::copy`] fills it, [`replica::chunk`] by chunk.
 //! 7. The applier reports its position to the primary, which [trims](primary::trim) what all have.
-//!    [`status`] reads all of it, without the process.
+//!    [`status`] reads all of it, without the process, and [`verify`] proves that the rows are equal.
 //!
 //! Without a broker steps 4 and 5 are shorter: the listener wakes the appliers, and each catches up.
 //!
@@ -155,3 +155,5 @@ pub mod replicator;
 pub mod seat;
 
 pub mod status;
+
+pub mod verify;

@@ -11,7 +11,7 @@ use tracing_subscriber::{
     reload, util::SubscriberInitExt as _,
 };
 
-pub use bars::bar;
+pub use bars::{bar, row_bar};
 
 use crate::config::{Format, Log};
 

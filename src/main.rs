@@ -8,6 +8,7 @@ use pgfanout::{
     commands,
     config::Config,
     log,
+    verify::verify,
 };
 
 fn main() -> ExitCode {
@@ -42,6 +43,7 @@ async fn execute(command: Command, config: Config, log: log::Control) -> Result<
         Command::Resync { replica, tables, yes, .. } => {
             commands::resync(config, &replica, &tables, yes).await.map(|()| true)
         }
+        Command::Verify { options, .. } => verify(config, &options).await,
         Command::Status { json, .. } => commands::status(config, json).await,
     }
 }

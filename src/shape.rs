@@ -9,6 +9,7 @@ use crate::{
     change::{Column, Kind, Writer},
     error::{Error, Result},
     postgres::{Session, quote_identifier},
+    record,
 };
 
 /// How many bytes the long values of a row may have, so that their text stays below the 1 GiB that PostgreSQL
@@ -205,22 +206,70 @@ impl Shape {
     /// that are given.
     #[must_use]
     pub fn select_range(&self, from_start: bool, to_end: bool) -> String {
-        let keys = self.key_list("t.");
-        let mut conditions = Vec::new();
-        if !from_start {
-            conditions.push(format!("({keys}) > ({})", self.key_parameters(1)));
-        }
-        if !to_end {
-            let first = 1 + if from_start { 0 } else { self.key.len() };
-            conditions.push(format!("({keys}) <= ({})", self.key_parameters(first)));
-        }
-        let filter = if conditions.is_empty() {
-            String::new()
-        } else {
-            format!(" WHERE {}", conditions.join(" AND "))
-        };
-        let first = 1 + conditions.len() * self.key.len();
+        let (filter, first) = self.range(from_start, to_end);
         self.in_pieces("1::int8", "''::text", &format!("{} t{filter}", self.quoted()), first)
+    }
+
+    /// The condition on rows behind a key up to another, of a table called `t`, and the number of the first
+    /// parameter behind those of the keys that are given.
+    fn range(&self, from_start: bool, to_end: bool) -> (String, usize) {
+        let keys = self.key_list("t.");
+        let (mut conditions, mut first) = (Vec::new(), 1);
+        for (unbounded, relation) in [(from_start, ">"), (to_end, "<=")] {
+            if !unbounded {
+                conditions.push(format!("({keys}) {relation} ({})", self.key_parameters(first)));
+                first += self.key.len();
+            }
+        }
+        let filter = if conditions.is_empty() { "" } else { " WHERE " };
+        (format!("{filter}{}", conditions.join(" AND ")), first)
+    }
+
+    /// `SELECT`s the `rows` in such a range, how many of them are too `large` for PostgreSQL to print, and the
+    /// `sum` of the hashes of the others' texts. Equal rows have equal hashes on every server.
+    #[must_use]
+    pub fn select_sum(&self, from_start: bool, to_end: bool) -> String {
+        let (filter, _) = self.range(from_start, to_end);
+        format!(
+            "SELECT count(*) AS rows, count(*) - count(r.hash) AS large, coalesce(sum(r.hash), 0)::text AS sum \
+             FROM (SELECT {} AS hash FROM {} t{filter}) r",
+            self.row_hash(),
+            self.quoted()
+        )
+    }
+
+    /// `SELECT`s the `key` of each row in such a range, with its `hash`.
+    #[must_use]
+    pub fn select_hashes(&self, from_start: bool, to_end: bool) -> String {
+        let (filter, _) = self.range(from_start, to_end);
+        format!(
+            "SELECT {} AS key, {} AS hash FROM {} t{filter}",
+            self.key_text(),
+            self.row_hash(),
+            self.quoted()
+        )
+    }
+
+    /// `SELECT`s, for arrays of key values, the number from 1 of each that has a row, that row's `key`, its
+    /// `hash`, and its text if the last parameter is true.
+    #[must_use]
+    pub fn select_hashes_by_keys(&self) -> String {
+        format!(
+            "SELECT k.n, {} AS key, {} AS hash, CASE WHEN ${}::bool THEN convert_from({}, 'UTF8') END AS row \
+             FROM {} JOIN {} t ON {}",
+            self.key_text(),
+            self.row_hash(),
+            self.key.len() + 1,
+            self.row_bytes(),
+            self.unnest(" WITH ORDINALITY", "k", "n"),
+            self.quoted(),
+            self.matches("k"),
+        )
+    }
+
+    /// A hash of the row's text in UTF-8, of a table called `t`; NULL if it is too large to be printed.
+    fn row_hash(&self) -> String {
+        format!("hashtextextended(encode({}, 'base64') COLLATE \"C\", 0)", self.row_bytes())
     }
 
     /// `DELETE`s the rows with the keys in the arrays.
@@ -256,6 +305,29 @@ impl Shape {
     #[must_use]
     pub fn key_list(&self, prefix: &str) -> String {
         list(self.key_names().map(|name| format!("{prefix}{}", quote_identifier(name))))
+    }
+
+    /// The values of a key that is given as the text of a row.
+    ///
+    /// # Errors
+    /// When it is none of this key.
+    pub fn key_values(&self, text: &str) -> Result<Key> {
+        let malformed =
+            || Error::Unfit(format!("a key of {} is expected, as the text of a row", self.quoted()));
+        let fields = record::fields(text).map_err(|_| malformed())?;
+        if fields.len() != self.key.len() {
+            return Err(malformed());
+        }
+        Ok(fields.into_iter().map(|field| field.map(|field| Cow::Owned(field.into_owned()))).collect())
+    }
+
+    /// The same as parameters; none for no key.
+    ///
+    /// # Errors
+    /// As [`Self::key_values`].
+    pub fn key_as_parameters(&self, text: Option<&str>) -> Result<Vec<Text>> {
+        let values = text.map(|text| self.key_values(text)).transpose()?.unwrap_or_default();
+        Ok(values.into_iter().map(|value| Text(value.unwrap_or_default().into_owned())).collect())
     }
 
     /// The names of the key's columns.

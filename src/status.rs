@@ -88,8 +88,8 @@ mod primary;
 mod replica;
 #[cfg(test)]
 mod tests;
-mod text;
-mod units;
+pub(crate) mod text;
+pub(crate) mod units;
 
 pub use broker::{Broker, Queue, QueueState};
 pub use judge::State;

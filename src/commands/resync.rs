@@ -3,10 +3,9 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use crate::{
-    cli::Failure,
+    cli::{Failure, named_replica, table_patterns},
     config::Config,
     error::{Error, Result},
-    pattern::Pattern,
     postgres::{Session, quote_identifier},
 };
 
@@ -15,12 +14,8 @@ use crate::{
 /// # Errors
 /// When there is no such replica or table, it is not confirmed, or the replica fails.
 pub async fn resync(config: Config, name: &str, tables: &[String], yes: bool) -> Result<(), Failure> {
-    let Some(replica) = config.replicas.iter().find(|replica| replica.name == name) else {
-        let names: Vec<&str> = config.replicas.iter().map(|replica| replica.name.as_str()).collect();
-        let text = format!("there is none named {name:?}; those that there are: {}", names.join(", "));
-        return Err(config.problem("replica", text).into());
-    };
-    let patterns = patterns(&config, tables)?;
+    let replica = named_replica(&config, name)?;
+    let patterns = table_patterns(&config, tables)?;
     let session = replica.database.connect("pgfanout resync").await?;
     let all = replicated(&session).await?;
     for (pattern, source) in patterns.iter().zip(tables) {
@@ -55,13 +50,6 @@ struct Table {
     id: i32,
     schema: String,
     name: String,
-}
-
-fn patterns(config: &Config, tables: &[String]) -> Result<Vec<Pattern>, Failure> {
-    let parse = |table: &String| {
-        Pattern::parse(table).map_err(|why| config.problem("table", format!("{table:?} {why}")).into())
-    };
-    tables.iter().map(parse).collect()
 }
 
 async fn replicated(session: &Session) -> Result<Vec<Table>> {

@@ -13,9 +13,18 @@ static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 /// A new bar, for so many bytes.
 #[must_use]
 pub fn bar(title: &str, bytes: u64) -> ProgressBar {
-    let form = "{msg} {wide_bar} {percent}% {bytes_per_sec} {eta} left";
+    add(title, bytes, "{msg} {wide_bar} {percent}% {bytes_per_sec} {eta} left")
+}
+
+/// A new bar, for about so many rows.
+#[must_use]
+pub fn row_bar(title: &str, rows: u64) -> ProgressBar {
+    add(title, rows, "{msg} {wide_bar} {human_pos} rows, {per_sec}, {eta} left")
+}
+
+fn add(title: &str, length: u64, form: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar());
-    BARS.add(ProgressBar::new(bytes)).with_style(style).with_message(title.to_owned())
+    BARS.add(ProgressBar::new(length)).with_style(style).with_message(title.to_owned())
 }
 
 /// Standard error, with the bars out of the way while a line is written.

@@ -103,6 +103,29 @@ pub async fn installation(primary: &Session) -> Result<(String, String)> {
     if row.get("in_place") { Ok((row.get("epoch"), row.get("term"))) } else { Err(absent()) }
 }
 
+/// The tables that are captured on the primary.
+///
+/// # Errors
+/// When the link breaks.
+pub async fn captured(primary: &Session) -> Result<Vec<Captured>> {
+    let statement = include_str!("../../sql/primary/captured_tables.sql");
+    let rows = primary.query("reading the captured tables", statement, &[]).await?;
+    let captured = rows.iter().map(|row| Captured {
+        id: row.get("id"),
+        relation: row.get("relation"),
+        schema: row.get("schema_name"),
+        table: row.get("table_name"),
+        columns: row.get("columns"),
+        key: row.get("key_columns"),
+        definition: row.get("definition"),
+        rewritten: row.get::<_, Option<&str>>("rewritten").and_then(|xid| xid.parse().ok()),
+        broken: row.get("broken"),
+        rows: row.get("rows"),
+        bytes: row.get("bytes"),
+    });
+    Ok(captured.collect())
+}
+
 fn transaction(text: &str) -> Result<u64> {
     text.parse().map_err(|_| Error::Unfit(format!("primary: {text:?}: not a transaction")))
 }
@@ -139,22 +162,7 @@ impl Source {
     /// # Errors
     /// When the link breaks.
     pub async fn captured(&self) -> Result<Vec<Captured>> {
-        let statement = include_str!("../../sql/primary/captured_tables.sql");
-        let rows = self.control.query("reading the captured tables", statement, &[]).await?;
-        let captured = rows.iter().map(|row| Captured {
-            id: row.get("id"),
-            relation: row.get("relation"),
-            schema: row.get("schema_name"),
-            table: row.get("table_name"),
-            columns: row.get("columns"),
-            key: row.get("key_columns"),
-            definition: row.get("definition"),
-            rewritten: row.get::<_, Option<&str>>("rewritten").and_then(|xid| xid.parse().ok()),
-            broken: row.get("broken"),
-            rows: row.get("rows"),
-            bytes: row.get("bytes"),
-        });
-        Ok(captured.collect())
+        captured(&self.control).await
     }
 
     /// Names the primary's present, from which on no change is trimmed for this replica.

@@ -14,7 +14,6 @@ use crate::{
         batch::hold,
         rows::{Lines, PIECE_BYTES, Rows, pieces},
     },
-    record,
     shape::{Shape, Text},
 };
 
@@ -136,7 +135,7 @@ impl Planner {
         if !shape.is_ordered() {
             return Ok(None);
         }
-        let mut parameters = key_parameters(shape, after)?;
+        let mut parameters = shape.key_as_parameters(after)?;
         parameters.push(Text((self.rows - 1).to_string()));
         let doing = format!("looking for the next piece of {}", shape.quoted());
         let mut rows = primary.stream(&doing, &shape.select_boundary(after.is_none()), &parameters).await?;
@@ -203,8 +202,8 @@ pub async fn copy_chunk(
 }
 
 async fn send_rows(primary: &Session, shape: &Shape, chunk: &Chunk, copy: &mut Copy<'_>) -> Result<u64> {
-    let mut parameters = key_parameters(shape, chunk.after.as_deref())?;
-    parameters.extend(key_parameters(shape, chunk.until.as_deref())?);
+    let mut parameters = shape.key_as_parameters(chunk.after.as_deref())?;
+    parameters.extend(shape.key_as_parameters(chunk.until.as_deref())?);
     let select = shape.select_range(chunk.after.is_none(), chunk.until.is_none());
     let doing = format!("reading a piece of {}", shape.quoted());
     parameters.extend(pieces(PIECE_BYTES, true));
@@ -222,17 +221,6 @@ async fn send_rows(primary: &Session, shape: &Shape, chunk: &Chunk, copy: &mut C
     bytes += rest.len() as u64;
     copy.send(rest).await?;
     Ok(bytes)
-}
-
-/// The values of a key that was noted as the text of a row.
-fn key_parameters(shape: &Shape, key: Option<&str>) -> Result<Vec<Text>> {
-    let Some(key) = key else { return Ok(Vec::new()) };
-    let fields = record::fields(key).map_err(|error| malformed(shape, error))?;
-    Ok(fields.into_iter().map(|field| Text(field.unwrap_or_default().into_owned())).collect())
-}
-
-fn malformed(shape: &Shape, error: record::ParseRecordError) -> Error {
-    Error::Unfit(format!("a row of {}: {error}", shape.quoted()))
 }
 
 fn signed(number: u64) -> i64 {

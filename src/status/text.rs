@@ -230,6 +230,6 @@ impl Out {
 }
 
 /// Names of tables and texts of servers may hold what a terminal obeys.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

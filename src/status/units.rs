@@ -1,7 +1,7 @@
 //! Numbers in words.
 
 /// `1,234,567`.
-pub(super) fn count(number: impl TryInto<i64>) -> String {
+pub(crate) fn count(number: impl TryInto<i64>) -> String {
     let digits = number.try_into().unwrap_or(i64::MAX).to_string();
     let mut grouped = String::new();
     for (n, digit) in digits.chars().enumerate() {

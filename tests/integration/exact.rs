@@ -28,7 +28,7 @@ const WRITERS: u64 = 6;
 const COMPARISONS: usize = 60;
 
 /// The tables with their columns.
-const TABLES: [(&str, &str); 9] = [
+pub(crate) const TABLES: [(&str, &str); 9] = [
     ("plain", "id, v, note"),
     ("parent", "id, v"),
     ("child", "id, parent, v"),
@@ -40,7 +40,7 @@ const TABLES: [(&str, &str); 9] = [
     ("counted", "id, v, w"),
 ];
 
-const SETUP: &str = r#"
+pub(crate) const SETUP: &str = r#"
     CREATE TABLE plain (id int PRIMARY KEY, v int, note text);
     CREATE TABLE parent (id int PRIMARY KEY, v int);
     CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent ON UPDATE CASCADE ON DELETE CASCADE, v int);

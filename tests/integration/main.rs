@@ -28,5 +28,6 @@ mod soak;
 mod status;
 mod supervision;
 mod support;
+mod verify;
 mod waking;
 mod writing;

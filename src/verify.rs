@@ -1,0 +1,102 @@
+//! `pgfanout verify`: proving that replicas equal the primary, while both are written.
+//!
+//! Nothing is stopped for it, and nothing has to stand still. A replica says at which moment of the primary
+//! its rows are, and the changelog says which rows changed since. So a row that differs between what a replica
+//! shows and what the primary shows a moment later is wrong, if no change of it lies between the two moments;
+//! and if one does, the row is looked at again.
+//!
+//! 1. Each table is compared in ranges of its key (`verify::table`): one number of each side, the sum of the hashes
+//!    of the rows' texts. That is fast, and proves nothing when the numbers differ: the moments differ.
+//! 2. Where they do, the keys whose hashes differ are collected, and looked at by `verify::pair`: on the
+//!    replica the rows with the position that they are at, on the primary the rows and the changes
+//!    since that position, each in one snapshot. What differs without a change is a difference.
+//! 3. What did change is looked at again when the replica moved on, for some seconds. A row that changed each
+//!    time is told as `changing`: every change replaces it as a whole.
+//!
+//! A repair logs the keys as changed, and replication does the rest: it
+//! brings the rows as they are to all replicas, in a batch like any other.
+//!
+//! TRUNCATE is not MVCC-safe: a look locks the table in the weakest mode before its snapshot is
+//! taken. It lasts for a few thousand keys, and gives way (`lock_timeout`).
+
+use std::io::{self, Write as _};
+
+use crate::{
+    cli::{Failure, VerifyOptions as Options, named_replica, table_patterns},
+    config::{Config, Replica},
+    error::{Error, Result},
+    pattern::Pattern,
+    primary::source::Captured,
+};
+
+use self::{
+    outcome::{Outcome, ReplicaOutcome},
+    pair::Pair,
+};
+
+mod outcome;
+mod pair;
+mod table;
+
+/// Compares, prints, and says whether all replicas are proved to be right.
+///
+/// # Errors
+/// When there is no such replica or table, or a database fails.
+pub async fn verify(config: Config, options: &Options) -> Result<bool, Failure> {
+    let replicas = replicas(&config, options)?;
+    let patterns = table_patterns(&config, &options.tables)?;
+    let mut outcome = Outcome { right: true, replicas: Vec::new() };
+    for replica in replicas {
+        let found = verify_replica(&config, replica, &patterns, options).await?;
+        outcome.right &= found.is_right();
+        outcome.replicas.push(found);
+    }
+    if options.json {
+        let json = serde_json::to_string(&outcome).map_err(|error| Error::Unfit(error.to_string()))?;
+        let _ = writeln!(io::stdout(), "{json}");
+    }
+    Ok(outcome.right)
+}
+
+fn replicas<'a>(config: &'a Config, options: &Options) -> Result<Vec<&'a Replica>, Failure> {
+    match options.replicas.is_empty() {
+        true => Ok(config.replicas.iter().collect()),
+        false => options.replicas.iter().map(|name| named_replica(config, name)).collect(),
+    }
+}
+
+async fn verify_replica(
+    config: &Config,
+    replica: &Replica,
+    patterns: &[Pattern],
+    options: &Options,
+) -> Result<ReplicaOutcome, Failure> {
+    let pair = Pair::connect(&config.primary.database, replica).await?;
+    let captured = pair.captured().await?;
+    for (pattern, source) in patterns.iter().zip(&options.tables) {
+        if !captured.iter().any(|table| pattern.matches(&table.schema, &table.table)) {
+            let text = format!("{source} matches none of the tables that are captured");
+            return Err(config.problem("table", text).into());
+        }
+    }
+    let is_meant = |table: &&Captured| {
+        patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(&table.schema, &table.table))
+    };
+    let meant: Vec<&Captured> = captured.iter().filter(is_meant).collect();
+    if options.after.is_some() && meant.len() != 1 {
+        let text = format!("--after is for one table, and {} are meant; name it with --table", meant.len());
+        return Err(config.problem("after", text).into());
+    }
+    let mut outcome = ReplicaOutcome { name: replica.name.clone(), tables: Vec::new() };
+    if !options.json {
+        let _ = writeln!(io::stdout(), "replica {}", replica.name);
+    }
+    for captured in meant {
+        let found = table::verify(&pair, captured, options).await?;
+        if !options.json {
+            let _ = write!(io::stdout(), "{}", found.text());
+        }
+        outcome.tables.push(found);
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,260 @@
+//! One table: ranges of its key, the keys that differ in them, and what becomes of those.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use futures_util::{TryStreamExt as _, future::try_join};
+
+use super::{
+    outcome::TableOutcome,
+    pair::{Look, Pair, Subject},
+};
+use crate::{
+    cli::VerifyOptions as Options,
+    error::{Error, Result},
+    log,
+    postgres::Session,
+    primary::source::Captured,
+    shape::{Shape, Text},
+};
+
+/// How many rows a range has at most, and bytes about.
+const RANGE_ROWS: u64 = 20_000;
+const RANGE_BYTES: u64 = 16 << 20;
+
+/// What an average row is taken for in a table that was never analyzed.
+const UNKNOWN_ROW_BYTES: u64 = 1000;
+
+/// How many keys are looked at at once.
+const KEYS_AT_ONCE: usize = 4000;
+
+/// For how long rows that change are looked at again.
+const CHANGING: Duration = Duration::from_secs(5);
+
+/// For how long a replica may stand still, or a table not be comparable.
+const STANDING: Duration = Duration::from_secs(10);
+
+/// How often a replica's position is read meanwhile.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// A range's rows on one side.
+#[derive(PartialEq, Eq)]
+struct Sum {
+    rows: i64,
+    large: i64,
+    sum: String,
+}
+
+/// A table that is being compared.
+struct Comparison<'a> {
+    pair: &'a Pair,
+    table: &'a Subject<'a>,
+    options: &'a Options,
+    outcome: TableOutcome,
+    /// The replica did not move for too long: nobody waits for it any more.
+    stuck: bool,
+}
+
+/// Compares a table; why it could not be compared is in the outcome.
+///
+/// # Errors
+/// When a database fails; says from which key on to go on.
+pub(super) async fn verify(pair: &Pair, captured: &Captured, options: &Options) -> Result<TableOutcome> {
+    let name = format!("{}.{}", captured.schema, captured.table);
+    let not_compared = |why: String| TableOutcome {
+        table: name.clone(),
+        not_compared: Some(why),
+        ..TableOutcome::default()
+    };
+    if let Some(why) = &captured.broken {
+        return Ok(not_compared(why.clone()));
+    }
+    let subject = match pair.subject(captured).await {
+        Ok(subject) => subject,
+        Err(Error::Unfit(why)) => return Ok(not_compared(why)),
+        Err(error) => return Err(error),
+    };
+    let outcome = TableOutcome { table: name.clone(), ..TableOutcome::default() };
+    let mut comparison = Comparison { pair, table: &subject, options, outcome, stuck: false };
+    comparison.all_ranges().await?;
+    Ok(comparison.outcome)
+}
+
+impl Comparison<'_> {
+    async fn all_ranges(&mut self) -> Result<()> {
+        let captured = self.table.captured;
+        let (rows, bytes) = (captured.rows.unsigned_abs(), captured.bytes.unsigned_abs());
+        let row_bytes = bytes.checked_div(rows).unwrap_or(UNKNOWN_ROW_BYTES).max(1);
+        let range_rows = (RANGE_BYTES / row_bytes).clamp(1, RANGE_ROWS);
+        let bar = log::row_bar(&self.outcome.table, rows);
+        let (started, mut after) = (Instant::now(), self.options.after.clone());
+        loop {
+            let ranged = self.range(after.as_deref(), range_rows).await;
+            let until = ranged.map_err(|error| resumable(error, &self.outcome.table, after.as_deref()))?;
+            bar.set_position(self.outcome.rows);
+            if until.is_none() || self.outcome.not_compared.is_some() {
+                bar.finish_and_clear();
+                return Ok(());
+            }
+            after = until;
+            if let Some(rate) = self.options.rate {
+                let due = Duration::from_secs_f64(self.outcome.rows as f64 / rate.max(1) as f64);
+                tokio::time::sleep(due.saturating_sub(started.elapsed())).await;
+            }
+        }
+    }
+
+    /// Compares the range behind a key; its last key, if there is more behind it.
+    async fn range(&mut self, after: Option<&str>, rows: u64) -> Result<Option<String>> {
+        let until = self.boundary(after, rows).await?;
+        let (here, there) = (&self.table.here, &self.table.there);
+        let (from_start, to_end) = (after.is_none(), until.is_none());
+        let mut keys = here.key_as_parameters(after)?;
+        keys.extend(here.key_as_parameters(until.as_deref())?);
+        let (Pair { primary, replica, .. }, doing) = (self.pair, "comparing rows");
+        let (sum_here, sum_there) = try_join(
+            sum(primary, doing, &here.select_sum(from_start, to_end), &keys),
+            sum(replica, doing, &there.select_sum(from_start, to_end), &keys),
+        )
+        .await?;
+        self.outcome.rows += sum_here.rows.unsigned_abs();
+        self.outcome.too_large += sum_here.large.unsigned_abs();
+        if sum_here != sum_there {
+            let (hashes_here, hashes_there) = try_join(
+                hashes(primary, doing, &here.select_hashes(from_start, to_end), &keys),
+                hashes(replica, doing, &there.select_hashes(from_start, to_end), &keys),
+            )
+            .await?;
+            let differing = differing(hashes_here, hashes_there);
+            for keys in differing.chunks(KEYS_AT_ONCE) {
+                self.settle(keys.to_vec()).await?;
+            }
+        }
+        Ok(until)
+    }
+
+    /// The key that lies so many rows behind another.
+    async fn boundary(&self, after: Option<&str>, rows: u64) -> Result<Option<String>> {
+        let shape: &Shape = &self.table.here;
+        if !shape.is_ordered() {
+            return Ok(None);
+        }
+        let mut parameters = shape.key_as_parameters(after)?;
+        parameters.push(Text((rows - 1).to_string()));
+        let (doing, select) = ("looking for the next range", shape.select_boundary(after.is_none()));
+        let mut rows = self.pair.primary.stream(doing, &select, &parameters).await?;
+        let row = self.pair.primary.limited(doing, rows.try_next()).await?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    /// Looks at rows until each is proved to be right or wrong, or it is no use.
+    async fn settle(&mut self, mut open: Vec<String>) -> Result<()> {
+        let mut repaired = HashSet::new();
+        let started = Instant::now();
+        loop {
+            let stood = self.pair.stands().await?;
+            let why = match self.pair.look(self.table, &open, self.options.show_values).await? {
+                Look::NotNow(why) => Some(why),
+                Look::Seen(findings) => {
+                    let (changed, wrong): (Vec<_>, Vec<_>) = findings.into_iter().partition(|f| f.changed);
+                    let mut wrong: Vec<_> = wrong.into_iter().map(|finding| finding.difference).collect();
+                    // What was repaired and is still wrong, was noted.
+                    self.outcome.repaired -=
+                        wrong.iter().filter(|difference| repaired.remove(&difference.key)).count() as u64;
+                    wrong.retain(|difference| !repaired.contains(&difference.key));
+                    open = changed.into_iter().map(|finding| finding.difference.key).collect();
+                    for difference in &wrong {
+                        self.outcome.note(difference.clone(), self.options.list);
+                    }
+                    if self.options.repair && !wrong.is_empty() {
+                        self.pair.touch(self.table, &wrong).await?;
+                        self.outcome.repaired += wrong.len() as u64;
+                        open.extend(wrong.iter().map(|difference| difference.key.clone()));
+                        repaired.extend(wrong.into_iter().map(|difference| difference.key));
+                    }
+                    None
+                }
+            };
+            if open.is_empty() {
+                return Ok(());
+            }
+            let moved = self.until_moved(stood).await?;
+            match why {
+                Some(why) if started.elapsed() > STANDING || !moved => {
+                    self.outcome.not_compared.get_or_insert(why);
+                    return Ok(());
+                }
+                Some(_) => {}
+                None if !moved => {
+                    self.outcome.waiting += open.len() as u64;
+                    return Ok(());
+                }
+                None if started.elapsed() > CHANGING => {
+                    self.outcome.changing += open.len() as u64;
+                    return Ok(());
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Waits until the replica stands elsewhere; false if it does not.
+    async fn until_moved(&mut self, from: Option<String>) -> Result<bool> {
+        let started = Instant::now();
+        while !self.stuck {
+            if self.pair.stands().await? != from {
+                return Ok(true);
+            }
+            self.stuck = started.elapsed() > STANDING;
+            tokio::time::sleep(INTERVAL).await;
+        }
+        Ok(false)
+    }
+}
+
+async fn sum(session: &Session, doing: &str, select: &str, keys: &[Text]) -> Result<Sum> {
+    let mut rows = session.stream(doing, select, keys).await?;
+    let row = session.limited(doing, rows.try_next()).await?;
+    let row = row.ok_or_else(|| Error::Disconnected(format!("{}: no answer", session.database())))?;
+    Ok(Sum { rows: row.get("rows"), large: row.get("large"), sum: row.get("sum") })
+}
+
+async fn hashes(
+    session: &Session,
+    doing: &str,
+    select: &str,
+    keys: &[Text],
+) -> Result<HashMap<String, Option<i64>>> {
+    let mut rows = session.stream(doing, select, keys).await?;
+    let mut hashes = HashMap::new();
+    while let Some(row) = session.limited(doing, rows.try_next()).await? {
+        hashes.insert(row.get("key"), row.get("hash"));
+    }
+    Ok(hashes)
+}
+
+/// The keys whose rows are not the same.
+fn differing(here: HashMap<String, Option<i64>>, mut there: HashMap<String, Option<i64>>) -> Vec<String> {
+    let mut keys: Vec<String> = here
+        .into_iter()
+        .filter(|(key, hash)| there.remove(key).is_none_or(|found| found != *hash))
+        .map(|(key, _)| key)
+        .collect();
+    keys.extend(there.into_keys());
+    keys.sort_unstable();
+    keys
+}
+
+/// A table that takes hours is not begun anew because a link broke.
+fn resumable(error: Error, table: &str, after: Option<&str>) -> Error {
+    match after {
+        None => error,
+        Some(after) => Error::Disconnected(format!(
+            "{}; to go on where {table} was: pgfanout verify … --table '{table}' --after '{}'",
+            error.chain(),
+            after.replace('\'', "'\\''")
+        )),
+    }
+}
