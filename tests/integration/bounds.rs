@@ -6,6 +6,7 @@ use pgfanout_testbed::{
     eventually,
     world::{Database, World},
 };
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::{
     broker_faults::assert_no_copy,
@@ -80,6 +81,60 @@ async fn replicas_that_are_stuck_cost_little_memory_and_the_others_nothing() {
 #[ignore = "takes minutes: make large"]
 async fn ten_of_twenty_replicas_that_are_stuck_cost_little_memory_and_the_others_nothing() {
     half_are_stuck(20).await;
+}
+
+/// How many pages a statement of pgfanout's visits, executed with these values and taken back.
+async fn pages(client: &Client, types: &str, statement: &str, values: &str) -> u64 {
+    let execute = format!(
+        "DEALLOCATE ALL; PREPARE s {types} AS {statement}; BEGIN; EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE s {values}"
+    );
+    let answer = client.simple_query(&execute).await.unwrap();
+    client.batch_execute("ROLLBACK").await.unwrap();
+    let plan = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    let plan: serde_json::Value = serde_json::from_str(plan.unwrap()).unwrap();
+    let plan = &plan[0]["Plan"];
+    plan["Shared Hit Blocks"].as_u64().unwrap() + plan["Shared Read Blocks"].as_u64().unwrap()
+}
+
+/// What each batch and each report changes stays in its tables as long as anybody may see it.
+#[tokio::test]
+async fn old_transactions_do_not_slow_what_is_done_with_each_batch() {
+    let world = world(Mode::Postgres, 1).build().await;
+    world.primary().execute("CREATE TABLE item (id int PRIMARY KEY)").await;
+    let mut pgfanout = begin(&world);
+    until_following(&world).await;
+    pgfanout.terminate().await;
+    let (replica, reader) = (world.replica(1).client().await, world.replica(1).client().await);
+    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM item").await.unwrap();
+    let moves = "DO $$ BEGIN FOR n IN 1..3000 LOOP
+        UPDATE pgfanout.position SET number = number + 1, token = gen_random_uuid(); END LOOP; END $$";
+    replica.batch_execute(moves).await.unwrap();
+    // As the session of the applier is set.
+    replica
+        .batch_execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
+        .await
+        .unwrap();
+    let name = "SELECT format('(%L, %L, %s, %L, %L, %s)', token, snapshot, number + 1, token, term, number)
+        FROM pgfanout.position";
+    let name: String = replica.query_one(name, &[]).await.unwrap().get(0);
+    let save = include_str!("../../sql/replica/save_position.sql");
+    let save = pages(&replica, "(text, text, int8, text, text, int8)", save, &name).await;
+    let pulse = pages(&replica, "", include_str!("../../sql/replica/pulse.sql"), "").await;
+    reader.batch_execute("COMMIT").await.unwrap();
+
+    let primary = world.primary().client().await;
+    let batches = "INSERT INTO pgfanout.batch (replica, to_snapshot)
+        SELECT 'r1', pg_current_snapshot() FROM generate_series(1, 20000); ANALYZE pgfanout.batch";
+    primary.batch_execute(batches).await.unwrap();
+    let report = include_str!("../../sql/primary/report.sql");
+    let name = "SELECT format('(%L, %L, %s, %L, %L)', name, \"position\", number, token, state) FROM pgfanout.replica";
+    let name: String = primary.query_one(name, &[]).await.unwrap().get(0);
+    let report = pages(&primary, "(text, text, int8, text, text)", report, &name).await;
+    eprintln!("pages: {save} to save a position, {pulse} to look at it, {report} to report it");
+    assert!(save < 25 && pulse < 25 && report < 25, "pages: {save}, {pulse}, {report}");
 }
 
 #[tokio::test]
