@@ -1,5 +1,6 @@
 # make demo    shows pgfanout at work: a primary, two replicas and a broker of its own. KEEP=1 keeps them
 # make test    the gate: set-up, format, lints, documentation, licences, build, all tests
+# make large   the tests that take minutes and gigabytes: rows of 260 MB, a million changes, twenty replicas
 # make soak    faults at random under load. SECONDS=600: for how long. SEED=1: the choices of an earlier run
 
 SHELL := /bin/bash
@@ -7,7 +8,7 @@ SHELL := /bin/bash
 # Where rustup puts it, for shells that have not read its settings.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: demo test soak setup
+.PHONY: demo test soak large setup
 
 # Optimized, but without the optimization across crates, which takes half of the time of a release build.
 demo: export CARGO_PROFILE_RELEASE_LTO := off
@@ -22,6 +23,12 @@ test: setup
 	tests/dependencies.sh
 	cargo build --locked --workspace
 	tests/run.sh
+
+# One at a time: each takes gigabytes of memory and disk.
+large: export PGFANOUT_ALARM_SECONDS := $(or $(SECONDS),180)
+large: setup
+	cargo test --locked --test integration -- --ignored --nocapture --test-threads=1
+	cargo test --locked --test integration -- --nocapture a_broker_that_accepts_nothing
 
 soak: export PGFANOUT_SOAK_SECONDS := $(or $(SECONDS),600)
 soak: export PGFANOUT_SOAK_SEED := $(SEED)

@@ -1,7 +1,8 @@
 -- The columns of a table as they are replicated.
 -- Parameters: $1 oid: the table; $2 text[]: its replicated columns, $3 text[]: its key columns.
 -- Returns a row a column, in the order of $2: its name; how it is written in JSON ("n" number,
--- "b" boolean, "t" text); whether octet_length tells its size without reading it; and for a key column its place in the key from 1, the quoted name of its type
+-- "b" boolean, "t" text); how long its text may be: "o" as octet_length tells without reading it, "p" as only
+-- printing shows, "s" short; and for a key column its place in the key from 1, the quoted name of its type
 -- without modifier, its equality operator, whether rows may be compared by "<" without naming a schema,
 -- and whether equal keys may be printed differently.
 -- Reads: catalogs only.
@@ -17,8 +18,16 @@ SELECT
         ) THEN 'n'
         ELSE 't'
     END AS kind,
-    (t.oid < 16384 OR t.typtype = 'd')
-    AND t.typoutput IN ('textout'::regproc, 'varcharout'::regproc, 'bpcharout'::regproc, 'byteaout'::regproc) AS sized,
+    CASE
+        WHEN
+            (t.oid < 16384 OR t.typtype = 'd')
+            AND t.typoutput IN (
+                'textout'::regproc, 'varcharout'::regproc, 'bpcharout'::regproc, 'byteaout'::regproc
+            ) THEN 'o'
+        WHEN t.typlen = -1 AND t.typoutput NOT IN ('numeric_out'::regproc, 'inet_out'::regproc, 'cidr_out'::regproc)
+            THEN 'p'
+        ELSE 's'
+    END AS length,
     k.place::int4,
     CASE WHEN kt.oid IS NOT NULL THEN format('%I.%I', kn.nspname, kt.typname) END AS type_name,
     CASE WHEN op.oid IS NOT NULL THEN format('OPERATOR(%I.%s)', opn.nspname, op.oprname) END AS equals,

@@ -16,6 +16,10 @@ use crate::{
 /// allows a value, whatever has to be doubled in it.
 const MAX_ROW_BYTES: u64 = 500_000_000;
 
+/// Up to this size, as it is stored, the text of a value of any type stays far below that, too: compressed
+/// numbers in a jsonb or an array can become a million times as long.
+const SURELY_PRINTABLE: u64 = 256;
+
 /// A table's columns and key, on the primary or on a replica.
 #[derive(Clone, Debug)]
 pub struct Shape {
@@ -27,8 +31,10 @@ pub struct Shape {
     pub columns: Vec<Column>,
     /// The columns that say which row it is.
     pub key: Vec<KeyColumn>,
-    /// Which of the columns may be long, and tell cheaply how long a value is.
+    /// Which of the columns may be long, and tell cheaply how long a value's text is.
     sized: Vec<usize>,
+    /// Those of which only printing shows it.
+    unmeasured: Vec<usize>,
 }
 
 /// One column of the key.
@@ -65,7 +71,14 @@ impl Shape {
         let rows = session.query("reading a table's columns", statement, &[&oid, &columns, &key]).await?;
         let database = session.database();
         let (schema, table) = (schema.to_owned(), table.to_owned());
-        let mut shape = Self { schema, table, columns: Vec::new(), key: Vec::new(), sized: Vec::new() };
+        let mut shape = Self {
+            schema,
+            table,
+            columns: Vec::new(),
+            key: Vec::new(),
+            sized: Vec::new(),
+            unmeasured: Vec::new(),
+        };
         let mut key_columns = Vec::new();
         for (at, row) in rows.iter().enumerate() {
             let kind = match row.get("kind") {
@@ -74,7 +87,11 @@ impl Shape {
                 _ => Kind::Text,
             };
             shape.columns.push(Column { name: row.get("name"), kind });
-            shape.sized.extend(row.get::<_, bool>("sized").then_some(at));
+            match row.get("length") {
+                "o" => shape.sized.push(at),
+                "p" => shape.unmeasured.push(at),
+                _ => {}
+            }
             let place: Option<i32> = row.get("place");
             let equals: Option<String> = row.get("equals");
             if let (Some(place), Some(equals)) = (place, equals) {
@@ -174,15 +191,22 @@ impl Shape {
         )
     }
 
-    /// The bytes of [`Self::row_text`] in UTF-8; NULL where the text might be larger than a value may be.
+    /// The bytes of [`Self::row_text`] in UTF-8; NULL where the text is, or might be, larger than a value may be.
     fn row_bytes(&self) -> String {
-        let bytes = format!("convert_to({}, 'UTF8')", self.row_text());
-        let lengths =
-            self.sized.iter().filter_map(|&at| self.columns.get(at)).map(|column| {
-                format!("coalesce(octet_length(t.{}), 0)::int8", quote_identifier(&column.name))
-            });
+        let sum = |columns: &[usize], size: &str| {
+            let columns = columns.iter().filter_map(|&at| self.columns.get(at));
+            let sizes = columns
+                .map(|column| format!("coalesce({size}(t.{}), 0)::int8", quote_identifier(&column.name)));
+            sizes.collect::<Vec<_>>().join(" + ")
+        };
+        let mut bytes = format!("convert_to({}, 'UTF8')", self.row_text());
+        if !self.unmeasured.is_empty() {
+            let stored = sum(&self.unmeasured, "pg_column_size");
+            let tried = format!("pgfanout.row_bytes(ROW({}))", self.column_list("t."));
+            bytes = format!("CASE WHEN {stored} <= {SURELY_PRINTABLE} THEN {bytes} ELSE {tried} END");
+        }
         // Hexadecimal digits are two a byte, and so is a quote.
-        match lengths.collect::<Vec<_>>().join(" + ") {
+        match sum(&self.sized, "octet_length") {
             none if none.is_empty() => bytes,
             sum => format!("CASE WHEN {sum} <= {MAX_ROW_BYTES} THEN {bytes} END"),
         }
@@ -439,6 +463,7 @@ mod tests {
             columns: vec![column("a"), column("b c"), column("d")],
             key: vec![key(2, "pg_catalog.\"numeric\""), key(0, "pg_catalog.int4")],
             sized: vec![1],
+            unmeasured: Vec::new(),
         }
     }
 

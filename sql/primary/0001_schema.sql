@@ -110,6 +110,8 @@ CREATE TABLE pgfanout.batch (
     published pg_catalog.bool NOT NULL DEFAULT false,
     cut_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
+-- The last one for all is asked for all the time, and may lie behind any number of others.
+CREATE INDEX batch_for_all ON pgfanout.batch (number) WHERE replica IS NULL;
 
 -- What each replica last reported of itself.
 CREATE TABLE pgfanout.replica (

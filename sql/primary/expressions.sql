@@ -96,44 +96,56 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
             format('CASE WHEN %s IS DISTINCT FROM NULL THEN %s END', value, pgfanout.text_expression(value, kind))
         -- The text of a jsonb or an array of numerics can be a hundred thousand times its size.
         ELSE format(
-            'CASE WHEN %1$s IS DISTINCT FROM NULL THEN'
-            ' CASE WHEN pg_catalog.pg_column_size(%1$s) OPERATOR(pg_catalog.<=) 600'
-            ' THEN pg_catalog.format(''%%s'', %1$s) ELSE pgfanout.printed(%1$s) END END', value)
+            'CASE WHEN %1$s IS DISTINCT FROM NULL THEN CASE'
+            ' WHEN pg_catalog.pg_column_size(%1$s) OPERATOR(pg_catalog.<=) 600 THEN pg_catalog.format(''%%s'', %1$s)'
+            ' WHEN pg_catalog.pg_column_size(%1$s) OPERATOR(pg_catalog.<=) 524288 THEN pgfanout.printed(%1$s)'
+            ' ELSE pg_catalog.repeat('' '', 16385) END END', value)
     END
     FROM pgfanout.text_kind(type) kind
 $$;
 
--- The condition under which a row is small enough for its old image: its texts are at most 32 MiB, so
--- that their JSON, at six bytes for one at worst, stays far below what a value may be. Empty: always.
+-- The condition under which a row may be small enough for its old image, of which readers take no more than
+-- 16 KiB (delta_keys.sql): the writer must not pay for building a larger one. Empty: always.
 CREATE OR REPLACE FUNCTION pgfanout.old_is_small(relation pg_catalog.oid, row_name pg_catalog.text)
 RETURNS pg_catalog.text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     -- The largest against an equal share is quick; the sum is taken only where that fails.
     SELECT CASE WHEN count(*) > 0 THEN format(
         'GREATEST(%1$s, 0) OPERATOR(pg_catalog.<=) %2$s OR (SELECT pg_catalog.sum(s.length)'
-        ' FROM pg_catalog.unnest(ARRAY[%1$s]::pg_catalog.int4[]) s (length)) OPERATOR(pg_catalog.<=) 33554432',
+        ' FROM pg_catalog.unnest(ARRAY[%1$s]::pg_catalog.int4[]) s (length)) OPERATOR(pg_catalog.<=) 16384',
         string_agg(format('pg_catalog.octet_length(%s.%I)', row_name, a.attname), ', ' ORDER BY a.attnum),
-        33554432 / greatest(count(*), 1))
+        16384 / greatest(count(*), 1))
     END
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_proc p ON p.oid = t.typoutput
     WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-        AND p.prosrc IN ('textout', 'varcharout', 'bpcharout', 'byteaout') AND p.prolang = 12
+        AND p.prosrc IN ('textout', 'varcharout', 'bpcharout', 'byteaout', 'bit_out', 'varbit_out') AND p.prolang = 12
         AND (t.oid < 16384 OR t.typtype = 'd')
 $$;
 
--- The text of a value that might be too large to print, which then is null: nothing here may fail the
--- application's statement. value: any. No table touched.
+-- The text of a value in an old row. One that is too large, perhaps to be printed at all, makes the row larger
+-- than readers take: nothing here may fail the application's statement. value: any. No table touched.
 CREATE OR REPLACE FUNCTION pgfanout.printed(value anyelement) RETURNS pg_catalog.text
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     shown pg_catalog.text;
 BEGIN
     shown := pg_catalog.format('%s', value);
-    IF pg_catalog.octet_length(shown) OPERATOR(pg_catalog.>) 33554432 THEN
-        RETURN NULL;
+    IF pg_catalog.octet_length(shown) OPERATOR(pg_catalog.<=) 16384 THEN
+        RETURN shown;
     END IF;
-    RETURN shown;
+    RETURN pg_catalog.repeat(' ', 16385);
 EXCEPTION WHEN OTHERS THEN
+    RETURN pg_catalog.repeat(' ', 16385);
+END
+$$;
+
+-- The text of a row in UTF-8; null if it is too large for PostgreSQL to print. For readers, where the sizes of
+-- its values do not tell. row_value: any. No table touched.
+CREATE OR REPLACE FUNCTION pgfanout.row_bytes(row_value pg_catalog.record) RETURNS pg_catalog.bytea
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN pg_catalog.convert_to(row_value::pg_catalog.text, 'UTF8');
+EXCEPTION WHEN program_limit_exceeded OR internal_error THEN
     RETURN NULL;
 END
 $$;

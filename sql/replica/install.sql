@@ -7,15 +7,16 @@ CREATE TABLE IF NOT EXISTS pgfanout.replica_installation (
     version integer NOT NULL
 );
 
--- Where the replica stands, written in the transaction that brings it there.
+-- Where the replica stands, written in the transaction that brings it there. One row; its key is what each
+-- batch changes: by a key that stayed one would come to it through all the versions that somebody who reads on
+-- this replica for hours may still see.
 CREATE TABLE IF NOT EXISTS pgfanout.position (
-    singleton boolean PRIMARY KEY DEFAULT true CONSTRAINT there_is_one_position CHECK (singleton),
     -- The installation on the primary that it follows.
     epoch uuid NOT NULL,
     -- The moment of the primary's history at which all tables are that have no snapshot of their own.
     snapshot pg_snapshot NOT NULL,
     -- The name of the batch that brought it there, and the publisher's term at that time; empty: none.
-    number bigint NOT NULL,
+    number bigint PRIMARY KEY,
     token uuid NOT NULL,
     term text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()

@@ -2,5 +2,5 @@
 -- Returns the token of the position, NULL if there is none, and the tables that are to be copied anew.
 -- Reads pgfanout.position, pgfanout.replicated_table.
 SELECT
-    (SELECT p.token FROM pgfanout.position p)::text AS token,
+    (SELECT p.token FROM pgfanout.position p ORDER BY p.number DESC LIMIT 1)::text AS token,
     ARRAY(SELECT t.id FROM pgfanout.replicated_table t WHERE t.definition = 0) AS resync

@@ -6,3 +6,5 @@ SELECT
     p.token::text AS token,
     to_char(p.applied_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS applied_at
 FROM pgfanout.position p
+ORDER BY p.number DESC
+LIMIT 1

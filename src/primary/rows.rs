@@ -124,8 +124,8 @@ impl Lines {
     pub fn push(&mut self, shape: &Shape, piece: &Piece) -> Result<()> {
         let Some(bytes) = piece.bytes() else {
             return Err(Error::Unfit(format!(
-                "primary: a row of {} has more than 500 MB in its text and bytea columns, more than PostgreSQL \
-                 can print; make it smaller, delete it, or exclude the table",
+                "primary: a row of {} is larger than PostgreSQL can print (1 GB of text, or more than 500 MB in text \
+                 and bytea columns): make it smaller, delete it, or exclude the table",
                 shape.quoted()
             )));
         };

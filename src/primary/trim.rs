@@ -31,6 +31,8 @@ pub struct Trimmer {
     bytes: u64,
     /// The part of the limit that was warned of.
     warned: u64,
+    /// Records of batches up to this number are deleted.
+    deleted: i64,
 }
 
 /// A segment of the changelog.
@@ -60,7 +62,7 @@ impl Trimmer {
     /// A trimmer that keeps entries for replicas that are away for so many hours, and up to so many bytes.
     #[must_use]
     pub fn new(hours: u32, bytes: u64) -> Self {
-        Self { hours, bytes, warned: 0 }
+        Self { hours, bytes, warned: 0, deleted: 0 }
     }
 
     /// Truncates segments that all replicas have, or that are older or more than is to be kept for those that are
@@ -105,10 +107,10 @@ impl Trimmer {
             let statement = "SELECT setval('pgfanout.segment', $1)";
             primary.execute("going on to another segment", statement, &[&next]).await?;
         }
-        primary
-            .execute("trimming the batches", include_str!("../../sql/primary/trim_batches.sql"), &[])
-            .await
-            .map(drop)
+        let statement = include_str!("../../sql/primary/trim_batches.sql");
+        let row = primary.query_one("trimming the batches", statement, &[&self.deleted]).await?;
+        self.deleted = row.get("deleted");
+        Ok(())
     }
 
     fn plan(&self, segments: &[Segment], needed: u64) -> Plan {

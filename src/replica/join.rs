@@ -238,6 +238,8 @@ async fn first_position(replica: &Replica, start: &Batch) -> Result<()> {
     if replica.position.is_some() {
         return Ok(());
     }
+    let lock = "LOCK TABLE pgfanout.position IN SHARE ROW EXCLUSIVE MODE";
+    replica.session.run("locking the position", lock).await?;
     let (note, to) = (include_str!("../../sql/replica/first_position.sql"), start.to.to_string());
     let parameters: [&(dyn ToSql + Sync); 5] = [&start.epoch, &to, &start.number, &start.token, &start.term];
     replica.session.execute("noting the position", note, &parameters).await.map(drop)

@@ -121,8 +121,8 @@ impl Replica {
     /// # Errors
     /// When the link breaks, or a table is gone or does not fit any more.
     pub async fn reload(&mut self) -> Result<()> {
-        let statement =
-            "SELECT epoch::text, snapshot::text, number, token::text, term FROM pgfanout.position";
+        let statement = "SELECT epoch::text, snapshot::text, number, token::text, term FROM pgfanout.position \
+            ORDER BY number DESC LIMIT 1";
         let rows = self.session.query("reading the position", statement, &[]).await?;
         self.position = rows.first().map(|row| self.read_position(row)).transpose()?;
         let statement = include_str!("../../sql/replica/replicated_tables.sql");
@@ -259,8 +259,8 @@ impl Replica {
         };
         let to = batch.to.to_string();
         let statement = include_str!("../../sql/replica/save_position.sql");
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-            [&position.name.1, &to, &batch.number, &batch.token, &batch.term];
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+            [&position.name.1, &to, &batch.number, &batch.token, &batch.term, &position.name.0];
         let moved = self.session.execute("saving the position", statement, &parameters).await?;
         match moved {
             1 => Ok(()),

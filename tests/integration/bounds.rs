@@ -1,55 +1,169 @@
 //! What must not grow does not: memory with replicas that are stuck, the changelog.
 
+use std::time::Instant;
+
 use pgfanout_testbed::{
     eventually,
     world::{Database, World},
 };
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::{
+    broker_faults::assert_no_copy,
     large::assert_small,
+    messages::until_following,
     support::{Mode, PATIENCE, begin, program, until_same, world},
 };
 
-/// Nearly a thousand bytes each.
-const ROWS: i64 = 16_000;
+/// How many rows of 15 kB are written: more for the stuck replicas alone than may wait in memory for all.
+const ROWS: i64 = 1600;
 
-async fn wait_for_rows(world: &World, number: usize, rows: i64) {
+/// What may wait in memory for all replicas, with its copies on the way.
+const IN_MEMORY: u64 = 112 << 20;
+
+async fn wait_for_rows(world: &World, number: usize) {
     let replica = world.replica(number).client().await;
-    eventually(PATIENCE, &format!("{rows} rows on replica {number}"), async || {
+    eventually(PATIENCE, &format!("all rows on replica {number}"), async || {
         let found: i64 = replica.query_one("SELECT count(*) FROM item", &[]).await.unwrap().get(0);
-        if found == rows { Ok(()) } else { Err(found) }
+        if found == ROWS { Ok(()) } else { Err(found) }
     })
     .await;
 }
 
-#[tokio::test]
-async fn twenty_replicas_of_which_ten_are_stuck_cost_little_memory_and_the_others_nothing() {
-    let world = world(Mode::Broker, 20).build().await;
+/// Half of the replicas are stuck: some wait for a lock, the server of others answers nothing.
+async fn half_are_stuck(replicas: usize) {
+    let (half, paused) = (replicas / 2, replicas / 4);
+    let world = world(Mode::Broker, replicas).replicas_apart(paused).build().await;
     world.primary().execute("CREATE TABLE item (id int PRIMARY KEY, text text)").await;
     let pgfanout = begin(&world);
-    until_same(&world, &["item"]).await;
-    let mut stuck = Vec::new();
-    for replica in &world.replicas()[10..] {
+    until_following(&world).await;
+    let before = pgfanout.peak_rss_bytes();
+    let mut locked = Vec::new();
+    for replica in &world.replicas()[half..replicas - paused] {
         let client = replica.client().await;
         client.batch_execute("BEGIN; LOCK TABLE item IN ACCESS EXCLUSIVE MODE").await.unwrap();
-        stuck.push(client);
+        locked.push(client);
     }
+    world.replica(replicas).cluster().pause();
     for part in 0..4 {
         let (first, last) = (part * ROWS / 4 + 1, (part + 1) * ROWS / 4);
-        let rows = format!("SELECT n, repeat('x', 900) FROM generate_series({first}, {last}) n");
+        let rows = format!("SELECT n, repeat('x', 15000) FROM generate_series({first}, {last}) n");
         world.primary().execute(&format!("INSERT INTO item {rows}")).await;
     }
-    for number in 1..=10 {
-        wait_for_rows(&world, number, ROWS).await;
+    for number in 1..=half {
+        wait_for_rows(&world, number).await;
     }
-    assert_small(&pgfanout);
-    for client in stuck {
+    let stuck = pgfanout.peak_rss_bytes();
+    world.replica(replicas).cluster().resume();
+    for client in locked {
         client.batch_execute("COMMIT").await.unwrap();
     }
-    for number in 11..=20 {
-        wait_for_rows(&world, number, ROWS).await;
+    for number in half + 1..=replicas {
+        wait_for_rows(&world, number).await;
     }
+    let after = pgfanout.peak_rss_bytes();
+    eprintln!(
+        "{replicas} replicas: peak of {} MiB, {} while stuck, {} before",
+        after >> 20,
+        stuck >> 20,
+        before >> 20
+    );
     assert_small(&pgfanout);
+    assert!(after - before < IN_MEMORY, "{} MiB more", (after - before) >> 20);
+}
+
+#[tokio::test]
+async fn replicas_that_are_stuck_cost_little_memory_and_the_others_nothing() {
+    half_are_stuck(6).await;
+}
+
+#[tokio::test]
+#[ignore = "takes minutes: make large"]
+async fn ten_of_twenty_replicas_that_are_stuck_cost_little_memory_and_the_others_nothing() {
+    half_are_stuck(20).await;
+}
+
+/// How many pages a statement of pgfanout's visits, executed with these values and taken back.
+async fn pages(client: &Client, types: &str, statement: &str, values: &str) -> u64 {
+    let execute = format!(
+        "DEALLOCATE ALL; PREPARE s {types} AS {statement}; BEGIN; EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE s {values}"
+    );
+    let answer = client.simple_query(&execute).await.unwrap();
+    client.batch_execute("ROLLBACK").await.unwrap();
+    let plan = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    let plan: serde_json::Value = serde_json::from_str(plan.unwrap()).unwrap();
+    let plan = &plan[0]["Plan"];
+    plan["Shared Hit Blocks"].as_u64().unwrap() + plan["Shared Read Blocks"].as_u64().unwrap()
+}
+
+/// What each batch and each report changes stays in its tables as long as anybody may see it.
+#[tokio::test]
+async fn old_transactions_do_not_slow_what_is_done_with_each_batch() {
+    let world = world(Mode::Postgres, 1).build().await;
+    world.primary().execute("CREATE TABLE item (id int PRIMARY KEY)").await;
+    let mut pgfanout = begin(&world);
+    until_following(&world).await;
+    pgfanout.terminate().await;
+    let (replica, reader) = (world.replica(1).client().await, world.replica(1).client().await);
+    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM item").await.unwrap();
+    let moves = "DO $$ BEGIN FOR n IN 1..3000 LOOP
+        UPDATE pgfanout.position SET number = number + 1, token = gen_random_uuid(); END LOOP; END $$";
+    replica.batch_execute(moves).await.unwrap();
+    // As the session of the applier is set.
+    replica
+        .batch_execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
+        .await
+        .unwrap();
+    let name = "SELECT format('(%L, %L, %s, %L, %L, %s)', token, snapshot, number + 1, token, term, number)
+        FROM pgfanout.position";
+    let name: String = replica.query_one(name, &[]).await.unwrap().get(0);
+    let save = include_str!("../../sql/replica/save_position.sql");
+    let save = pages(&replica, "(text, text, int8, text, text, int8)", save, &name).await;
+    let pulse = pages(&replica, "", include_str!("../../sql/replica/pulse.sql"), "").await;
+    reader.batch_execute("COMMIT").await.unwrap();
+
+    let primary = world.primary().client().await;
+    let batches = "INSERT INTO pgfanout.batch (replica, to_snapshot)
+        SELECT 'r1', pg_current_snapshot() FROM generate_series(1, 20000); ANALYZE pgfanout.batch";
+    primary.batch_execute(batches).await.unwrap();
+    let report = include_str!("../../sql/primary/report.sql");
+    let name = "SELECT format('(%L, %L, %s, %L, %L)', name, \"position\", number, token, state) FROM pgfanout.replica";
+    let name: String = primary.query_one(name, &[]).await.unwrap().get(0);
+    let report = pages(&primary, "(text, text, int8, text, text)", report, &name).await;
+    eprintln!("pages: {save} to save a position, {pulse} to look at it, {report} to report it");
+    assert!(save < 25 && pulse < 25 && report < 25, "pages: {save}, {pulse}, {report}");
+}
+
+#[tokio::test]
+#[ignore = "takes minutes: make large"]
+async fn a_million_changes_while_the_broker_is_away_cost_no_memory_and_no_copy() {
+    let world = world(Mode::Broker, 2).own_broker().build().await;
+    let rows = "INSERT INTO item SELECT n, repeat('x', 50) FROM generate_series(1, 100000) n";
+    world.primary().execute(&format!("CREATE TABLE item (id int PRIMARY KEY, text text); {rows}")).await;
+    let pgfanout = begin(&world);
+    until_same(&world, &["item"]).await;
+    until_following(&world).await;
+    let mark = pgfanout.mark();
+    world.broker().kill9().await;
+    for _ in 0..10 {
+        world.primary().execute("UPDATE item SET text = md5(text)").await;
+    }
+    let memory = pgfanout.peak_rss_bytes();
+    assert_small(&pgfanout);
+    world.broker().start_again().await;
+    let started = Instant::now();
+    until_same(&world, &["item"]).await;
+    let (elapsed, peak) = (started.elapsed(), pgfanout.peak_rss_bytes());
+    eprintln!(
+        "the same {elapsed:?} after the broker came back; a peak of {} MiB, {} before",
+        peak >> 20,
+        memory >> 20
+    );
+    assert_small(&pgfanout);
+    assert_no_copy(&pgfanout, mark);
 }
 
 /// The least that the configuration allows is 1 MiB; a segment is written anew from an eighth of it on.

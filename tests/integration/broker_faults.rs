@@ -1,5 +1,7 @@
 //! A broker that loses things, fills up, accepts nothing or is gone: replicas catch up, and none is copied.
 
+use std::time::{Duration, Instant};
+
 use lapin::{
     Channel, Connection,
     options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions},
@@ -78,7 +80,7 @@ pub(crate) async fn until_by_broker(world: &World, change: impl AsyncFn(&World))
 async fn under_load(_: &World) {}
 
 /// No table was copied since the mark.
-fn assert_no_copy(pgfanout: &Pgfanout, mark: usize) {
+pub(crate) fn assert_no_copy(pgfanout: &Pgfanout, mark: usize) {
     let is_copy = |line: &Value| line["event"].as_str().is_some_and(|event| event.starts_with("copy_"));
     let copies: Vec<_> = pgfanout.log_after(mark).into_iter().filter(is_copy).collect();
     assert!(copies.is_empty(), "{copies:?}");
@@ -202,6 +204,12 @@ async fn until_publisher(world: &World, state: &str) -> Value {
     .await
 }
 
+/// For how long the broker accepts nothing; minutes by hand.
+fn alarm() -> Duration {
+    let seconds = std::env::var("PGFANOUT_ALARM_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0))
+}
+
 #[tokio::test]
 async fn a_broker_that_accepts_nothing_or_is_gone_stops_nobody() {
     let world = world(Mode::Broker, 2).own_broker().build().await;
@@ -215,6 +223,12 @@ async fn a_broker_that_accepts_nothing_or_is_gone_stops_nobody() {
     pgfanout.wait_for_event_after(mark, "broker_blocked", PATIENCE).await;
     // The primary's clients do not notice.
     load.more(150).await;
+    let (blocked, before) = (Instant::now(), pgfanout.peak_rss_bytes() >> 20);
+    while blocked.elapsed() < alarm() {
+        load.more(100).await;
+    }
+    let (elapsed, peak) = (blocked.elapsed(), pgfanout.peak_rss_bytes() >> 20);
+    eprintln!("blocked for {elapsed:?} with a peak of {peak} MiB, {before} before");
     let found = until_publisher(&world, "blocked").await;
     assert!(found["primary"]["reason"].as_str().unwrap().contains("free some"), "{found}");
     let shown = program().once("status", &world.config().write(), &[]).await.stdout;

@@ -144,6 +144,33 @@ async fn values_too_large_for_json_and_wide_rows_do_not_fail_the_application() {
     primary.run("UPDATE wide SET c5 = 'x'; UPDATE huge SET id = 2; UPDATE huge SET t = ''; UPDATE huge SET t = 'a'").await;
     assert_eq!(primary.entries(wide).await, [entry("U", "1")]);
     assert_eq!(primary.entries(huge).await.len(), 5);
-    let last = "SELECT old FROM pgfanout.changelog ORDER BY logged_at DESC LIMIT 1";
-    assert_eq!(primary.value(last).await.as_deref(), Some(r#"{"id":2,"j":null,"a":null,"t":""}"#));
+    // No reader takes more than 16 KiB of an old row: it must not look as if the large values had been null.
+    let last = "SELECT octet_length(old) > 16384 FROM pgfanout.changelog ORDER BY logged_at DESC LIMIT 1";
+    assert_eq!(primary.value(last).await.as_deref(), Some("true"));
+    let room =
+        format!("SELECT max(pg_column_size(old)) < 1000 FROM pgfanout.changelog WHERE table_id = {huge}");
+    assert_eq!(primary.value(&room).await.as_deref(), Some("true"), "it costs no room in the log");
+}
+
+#[actix::test]
+async fn writers_do_not_pay_for_old_rows_that_nobody_reads() {
+    let primary = Primary::start().await;
+    primary
+        .run(
+            "CREATE TABLE t (id int PRIMARY KEY, a text, b bytea, c varbit, j json);
+            INSERT INTO t SELECT g, repeat('a', 8000), decode(repeat('00', 4000), 'hex') FROM generate_series(1, 5) g;
+            UPDATE t SET b = decode(repeat('00', 8400), 'hex') WHERE id = 2;
+            UPDATE t SET c = repeat('1', 140000)::varbit WHERE id = 3;
+            UPDATE t SET j = to_json(repeat('j', 17000)) WHERE id = 4;
+            UPDATE t SET j = to_json((SELECT string_agg(md5(g::text), '') FROM generate_series(1, 40000) g)) WHERE id = 5",
+        )
+        .await;
+    primary.capture("t").await;
+    primary.run("DELETE FROM t").await;
+    let olds =
+        "SELECT string_agg(CASE WHEN old IS NULL THEN 'none' WHEN octet_length(old) > 16384 THEN 'too large'
+        ELSE 'small' END, ', ' ORDER BY key) FROM pgfanout.changelog";
+    assert_eq!(primary.value(olds).await.as_deref(), Some("small, none, none, too large, too large"));
+    let room = "SELECT max(pg_column_size(old)) < 1000 FROM pgfanout.changelog";
+    assert_eq!(primary.value(room).await.as_deref(), Some("true"));
 }

@@ -4,7 +4,10 @@ use std::{
     fmt,
     ops::Deref,
     path::Path,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -48,7 +51,7 @@ pub struct Database {
 #[derive(Debug)]
 enum Held<T: 'static> {
     Shared(&'static T),
-    Own(Box<T>),
+    Own(Arc<T>),
 }
 
 impl<T> Deref for Held<T> {
@@ -68,6 +71,7 @@ pub struct Plan {
     broker: Option<Ownership>,
     primary: Ownership,
     replica: Ownership,
+    apart: usize,
     primary_options: Vec<(String, String)>,
 }
 
@@ -103,20 +107,26 @@ impl Plan {
         Self { replica: Ownership::Own, ..self }
     }
 
+    /// One cluster of their own, together, for the last `count` replicas of this world.
+    #[must_use]
+    pub fn replicas_apart(self, count: usize) -> Self {
+        Self { apart: count, ..self }
+    }
+
     /// Starts what is not there yet and makes the databases.
     pub async fn build(self) -> World {
         let exchange = format!("world{}", WORLDS.fetch_add(1, Ordering::Relaxed));
         let options: Vec<(&str, &str)> =
             self.primary_options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let (broker, primary, replicas) = tokio::join!(
+        let name = |n| format!("{exchange}_r{n}");
+        let (near, far) = (1..=self.replicas - self.apart, self.replicas - self.apart + 1..=self.replicas);
+        let (broker, primary, mut replicas, apart) = tokio::join!(
             hold_broker(self.broker),
             create(format!("{exchange}_primary"), self.primary, &options),
-            futures_util::future::join_all((1..=self.replicas).map(|n| create(
-                format!("{exchange}_r{n}"),
-                self.replica,
-                &[]
-            ))),
+            futures_util::future::join_all(near.map(|n| create(name(n), self.replica, &[]))),
+            create_apart(far.map(name).collect()),
         );
+        replicas.extend(apart);
         World { exchange, primary, replicas, broker, premises: Some(Premises::new(None, Farewell::Kill)) }
     }
 }
@@ -124,17 +134,30 @@ impl Plan {
 async fn hold_broker(ownership: Option<Ownership>) -> Option<Held<Broker>> {
     Some(match ownership? {
         Ownership::Shared => Held::Shared(BROKER.get_or_init(Broker::start).await),
-        Ownership::Own => Held::Own(Box::new(Broker::start().await)),
+        Ownership::Own => Held::Own(Arc::new(Broker::start().await)),
     })
 }
 
 async fn create(name: String, ownership: Ownership, options: &[(&str, &str)]) -> Database {
     let cluster = match ownership {
         Ownership::Shared => Held::Shared(CLUSTER.get_or_init(start_shared_cluster).await),
-        Ownership::Own => Held::Own(Box::new(Cluster::start(options).await)),
+        Ownership::Own => Held::Own(Arc::new(Cluster::start(options).await)),
     };
     cluster.create_database(&name).await;
     Database { name, cluster }
+}
+
+async fn create_apart(names: Vec<String>) -> Vec<Database> {
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let cluster = Arc::new(Cluster::start(&[]).await);
+    let mut databases = Vec::new();
+    for name in names {
+        cluster.create_database(&name).await;
+        databases.push(Database { name, cluster: Held::Own(Arc::clone(&cluster)) });
+    }
+    databases
 }
 
 /// Many worlds' connections meet here.
@@ -153,7 +176,7 @@ impl World {
     #[must_use]
     pub fn plan(replicas: usize) -> Plan {
         let (broker, shared) = (Some(Ownership::Shared), Ownership::Shared);
-        Plan { replicas, broker, primary: shared, replica: shared, primary_options: Vec::new() }
+        Plan { replicas, broker, primary: shared, replica: shared, apart: 0, primary_options: Vec::new() }
     }
 
     /// The primary.
