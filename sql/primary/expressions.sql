@@ -139,17 +139,6 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
--- The text of a row in UTF-8; null if it is too large for PostgreSQL to print. For readers, where the sizes of
--- its values do not tell. row_value: any. No table touched.
-CREATE OR REPLACE FUNCTION pgfanout.row_bytes(row_value pg_catalog.record) RETURNS pg_catalog.bytea
-LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    RETURN pg_catalog.convert_to(row_value::pg_catalog.text, 'UTF8');
-EXCEPTION WHEN program_limit_exceeded OR internal_error THEN
-    RETURN NULL;
-END
-$$;
-
 -- Wakes the publisher; called only while it sleeps. Silent where prepared transactions are allowed, since
 -- NOTIFY would make PREPARE TRANSACTION fail, and where the queue of notifications might be full, which
 -- would make COMMIT fail: the publisher polls too.

@@ -11,3 +11,5 @@ SELECT
     t.snapshot IS NULL AND NOT t.copying AS joined
 FROM pgfanout.replicated_table t LEFT JOIN pgfanout.position p ON true
 WHERE t.id = $1
+ORDER BY p.number DESC
+LIMIT 1

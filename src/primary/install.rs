@@ -24,6 +24,7 @@ const FUNCTIONS: &str = concat!(
     include_str!("../../sql/primary/candidate.sql"),
     ";\n",
     include_str!("../../sql/primary/expressions.sql"),
+    include_str!("../../sql/row_bytes.sql"),
     include_str!("../../sql/primary/triggers.sql"),
     include_str!("../../sql/primary/capture.sql"),
     include_str!("../../sql/primary/ddl.sql"),

@@ -99,7 +99,9 @@ impl Replica {
     pub async fn connect(database: &Database, name: &str) -> Result<Self> {
         let session = connect(database, &format!("pgfanout applier {name}")).await?;
         session.begin("installing pgfanout's schema", "BEGIN").await?;
-        session.run("installing pgfanout's schema", include_str!("../../sql/replica/install.sql")).await?;
+        let install =
+            concat!(include_str!("../../sql/replica/install.sql"), include_str!("../../sql/row_bytes.sql"));
+        session.run("installing pgfanout's schema", install).await?;
         session.commit().await?;
         let found = "SELECT version FROM pgfanout.replica_installation";
         let version: i32 = session.query_one("reading our schema's version", found, &[]).await?.get(0);

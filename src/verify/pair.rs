@@ -214,7 +214,7 @@ impl Pair {
     /// # Errors
     /// When the link breaks, or pgfanout never ran for it.
     pub(super) async fn stands(&self) -> Result<Option<String>> {
-        let statement = "SELECT p.token::text FROM pgfanout.position p";
+        let statement = "SELECT p.token::text FROM pgfanout.position p ORDER BY p.number DESC LIMIT 1";
         let rows = self.replica.query("reading the position", statement, &[]).await?;
         Ok(rows.first().map(|row| row.get(0)))
     }

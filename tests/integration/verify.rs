@@ -61,6 +61,8 @@ const SETUP: &str = "CREATE TYPE mood AS ENUM ('low', 'high');
     CREATE TABLE part_0 PARTITION OF part FOR VALUES WITH (MODULUS 2, REMAINDER 0);
     CREATE TABLE part_1 PARTITION OF part FOR VALUES WITH (MODULUS 2, REMAINDER 1);
     INSERT INTO part SELECT n, n FROM generate_series(1, 100) n;
+    CREATE TABLE wide (id int PRIMARY KEY, doc jsonb);
+    INSERT INTO wide SELECT n, jsonb_build_array(n, repeat('x', 1000)) FROM generate_series(1, 10) n;
     CREATE TABLE number (n numeric PRIMARY KEY, v int); INSERT INTO number VALUES (1.0, 1), (2.0, 2)";
 
 /// Statements on the replica, and what they make of which rows.
@@ -107,6 +109,7 @@ const PLANTED: &[(&str, &str, &str, &[&str])] = &[
     ("INSERT INTO filled VALUES (7)", "public.filled", "extra", &["(7)"]),
     ("UPDATE part SET v = 0 WHERE id = 50", "public.part", "different", &["(50)"]),
     ("DELETE FROM part WHERE id = 51", "public.part", "missing", &["(51)"]),
+    ("UPDATE wide SET doc = doc || '[]' || '[1]' WHERE id = 2", "public.wide", "different", &["(2)"]),
     ("UPDATE number SET n = 1.00 WHERE n = 1", "public.number", "different", &["(1.0)"]),
 ];
 
@@ -125,9 +128,9 @@ async fn every_planted_difference_is_named_and_repaired() {
     let world = world(Mode::Broker, 2).build().await;
     world.primary().execute(SETUP).await;
     let _pgfanout = begin(&world);
-    until_joined(&world, 6).await;
+    until_joined(&world, 7).await;
     let (code, outcome) = verify(&world, &[]).await;
-    assert_eq!((code, sum(&outcome, "rows")), (Some(0), 2 * 30_207), "{outcome}");
+    assert_eq!((code, sum(&outcome, "rows")), (Some(0), 2 * 30_217), "{outcome}");
 
     let planted = plant(world.replica(1)).await;
     let (code, outcome) = verify(&world, &[]).await;
@@ -159,7 +162,7 @@ async fn every_planted_difference_is_named_and_repaired() {
 
     let (code, outcome) = verify(&world, &["--repair"]).await;
     assert_eq!((code, sum(&outcome, "repaired")), (Some(0), planted.len() as u64), "{outcome}");
-    until_same(&world, &["plain", "\"two keys\"", "emptied", "filled", "part", "number"]).await;
+    until_same(&world, &["plain", "\"two keys\"", "emptied", "filled", "part", "wide", "number"]).await;
     assert_eq!(verify(&world, &[]).await.0, Some(0));
 }
 
