@@ -1,0 +1,42 @@
+use super::*;
+
+fn shape() -> Shape {
+    let column = |name: &str| Column { name: name.into(), kind: Kind::Text };
+    let key = |at, type_name: &str| KeyColumn {
+        at,
+        type_name: type_name.into(),
+        equals: "OPERATOR(pg_catalog.=)".into(),
+        comparable: true,
+        respellable: at == 2,
+    };
+    Shape {
+        schema: "s".into(),
+        table: "we\"ird".into(),
+        columns: vec![column("a"), column("b c"), column("d")],
+        key: vec![key(2, "pg_catalog.\"numeric\""), key(0, "pg_catalog.int4")],
+        sized: vec![1],
+        unmeasured: Vec::new(),
+    }
+}
+
+#[test]
+fn statements_name_everything_quoted_and_with_schema() {
+    assert_eq!(
+        shape().delete_by_keys(),
+        "DELETE FROM \"s\".\"we\"\"ird\" t USING \
+         unnest($1::pg_catalog.\"numeric\"[], $2::pg_catalog.int4[]) AS k (k1, k2) \
+         WHERE t.\"d\" OPERATOR(pg_catalog.=) k.k1 AND t.\"a\" OPERATOR(pg_catalog.=) k.k2"
+    );
+    assert!(shape().select_by_keys().contains("(SELECT k.n AS n, t.tableoid"));
+    assert!(shape().select_range(false, true).contains("substr(s.data, s.start, $3::int4)"));
+    assert!(shape().row_bytes().starts_with("CASE WHEN coalesce(octet_length(t.\"b c\"), 0)::int8 <= "));
+    assert_eq!(shape().row_text(), "ROW(t.\"a\", t.\"b c\", t.\"d\")::pg_catalog.text");
+}
+
+#[test]
+fn keys_become_arrays_whose_elements_are_quoted() {
+    let keys: [Key; 2] =
+        [vec![Some("1".into()), Some("a\"\\".into())], vec![Some("2".into()), Some("".into())]];
+    let arrays: Vec<_> = key_arrays(2, keys.iter()).into_iter().map(|text| text.0).collect();
+    assert_eq!(arrays, ["{\"1\",\"2\"}", "{\"a\\\"\\\\\",\"\"}"]);
+}
