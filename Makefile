@@ -1,6 +1,8 @@
 # make demo    shows pgfanout at work: a primary, two replicas and a broker of its own. KEEP=1 keeps them
 # make test    the gate: set-up, format, lints, documentation, licences, build, all tests
 # make large   the tests that take minutes and gigabytes: rows of 260 MB, a million changes, twenty replicas
+# make bench   speed against the bare primary and logical replication, some 40 minutes on a quiet machine.
+#              WORKLOADS=B1,B4 SECONDS=10 ROUNDS=3 CLIENTS=4,16 SCALE=10 say what of it; see target/bench
 # make soak    faults at random under load. SECONDS=600: for how long. SEED=1: the choices of an earlier run
 
 SHELL := /bin/bash
@@ -8,7 +10,7 @@ SHELL := /bin/bash
 # Where rustup puts it, for shells that have not read its settings.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: demo test soak large setup
+.PHONY: bench demo test soak large setup
 
 # Optimized, but without the optimization across crates, which takes half of the time of a release build.
 demo: export CARGO_PROFILE_RELEASE_LTO := off
@@ -29,6 +31,15 @@ large: export PGFANOUT_ALARM_SECONDS := $(or $(SECONDS),180)
 large: setup
 	cargo test --locked --test integration -- --ignored --nocapture --test-threads=1
 	cargo test --locked --test integration -- --nocapture a_broker_that_accepts_nothing
+
+bench: export CARGO_PROFILE_RELEASE_LTO := off
+bench: export PGFANOUT_BENCH_WORKLOADS := $(WORKLOADS)
+bench: export PGFANOUT_BENCH_SECONDS := $(SECONDS)
+bench: export PGFANOUT_BENCH_ROUNDS := $(ROUNDS)
+bench: export PGFANOUT_BENCH_CLIENTS := $(CLIENTS)
+bench: export PGFANOUT_BENCH_SCALE := $(SCALE)
+bench: setup
+	cargo bench --locked --bench bench
 
 soak: export PGFANOUT_SOAK_SECONDS := $(or $(SECONDS),600)
 soak: export PGFANOUT_SOAK_SEED := $(SEED)

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod bank;
+#[path = "../../benches/bench/mod.rs"]
+mod bench;
+mod benchmark;
 mod bounds;
 mod broker_faults;
 mod capture;

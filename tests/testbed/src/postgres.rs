@@ -152,6 +152,18 @@ impl Cluster {
         self.port
     }
 
+    /// The id of its main process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.server.pid()
+    }
+
+    /// The ids of all its processes.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        self.server.processes()
+    }
+
     /// Creates an empty database.
     pub async fn create_database(&self, name: &str) {
         // From template0, which nobody can be connected to: that would be in the way.

@@ -196,6 +196,12 @@ impl Broker {
         self.port
     }
 
+    /// The ids of all its processes.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        self.node.processes()
+    }
+
     /// Opens a connection.
     pub async fn connect(&self) -> Connection {
         Connection::connect(&self.url(), ConnectionProperties::default()).await.expect("the broker is up")

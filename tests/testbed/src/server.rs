@@ -51,6 +51,11 @@ impl Server {
         self.process.lock().unwrap().as_ref().map(Child::id)
     }
 
+    /// The ids of all its processes.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        working_in(&self.directory)
+    }
+
     /// Waits until `ready` says so. `Err` with the end of the log where the process ended instead or
     /// did not get ready in time.
     pub(crate) async fn wait_until(&self, log: &Path, ready: impl AsyncFn() -> bool) -> Result<(), String> {

@@ -73,6 +73,7 @@ pub struct Plan {
     replica: Ownership,
     apart: usize,
     primary_options: Vec<(String, String)>,
+    replica_options: Vec<(String, String)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,14 +98,19 @@ impl Plan {
     /// A primary cluster for this world alone, with these settings on top of the usual ones.
     #[must_use]
     pub fn own_primary(self, options: &[(&str, &str)]) -> Self {
-        let primary_options = options.iter().map(|(name, value)| (name.to_string(), value.to_string()));
-        Self { primary: Ownership::Own, primary_options: primary_options.collect(), ..self }
+        Self { primary: Ownership::Own, primary_options: owned(options), ..self }
     }
 
     /// A cluster for each replica of this world.
     #[must_use]
     pub fn own_replicas(self) -> Self {
-        Self { replica: Ownership::Own, ..self }
+        self.own_replicas_with(&[])
+    }
+
+    /// A cluster for each replica of this world, with these settings on top of the usual ones.
+    #[must_use]
+    pub fn own_replicas_with(self, options: &[(&str, &str)]) -> Self {
+        Self { replica: Ownership::Own, replica_options: owned(options), ..self }
     }
 
     /// One cluster of their own, together, for the last `count` replicas of this world.
@@ -116,19 +122,27 @@ impl Plan {
     /// Starts what is not there yet and makes the databases.
     pub async fn build(self) -> World {
         let exchange = format!("world{}", WORLDS.fetch_add(1, Ordering::Relaxed));
-        let options: Vec<(&str, &str)> =
-            self.primary_options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let (primary_options, replica_options) =
+            (borrowed(&self.primary_options), borrowed(&self.replica_options));
         let name = |n| format!("{exchange}_r{n}");
         let (near, far) = (1..=self.replicas - self.apart, self.replicas - self.apart + 1..=self.replicas);
         let (broker, primary, mut replicas, apart) = tokio::join!(
             hold_broker(self.broker),
-            create(format!("{exchange}_primary"), self.primary, &options),
-            futures_util::future::join_all(near.map(|n| create(name(n), self.replica, &[]))),
+            create(format!("{exchange}_primary"), self.primary, &primary_options),
+            futures_util::future::join_all(near.map(|n| create(name(n), self.replica, &replica_options))),
             create_apart(far.map(name).collect()),
         );
         replicas.extend(apart);
         World { exchange, primary, replicas, broker, premises: Some(Premises::new(None, Farewell::Kill)) }
     }
+}
+
+fn owned(options: &[(&str, &str)]) -> Vec<(String, String)> {
+    options.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+fn borrowed(options: &[(String, String)]) -> Vec<(&str, &str)> {
+    options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
 async fn hold_broker(ownership: Option<Ownership>) -> Option<Held<Broker>> {
@@ -176,7 +190,16 @@ impl World {
     #[must_use]
     pub fn plan(replicas: usize) -> Plan {
         let (broker, shared) = (Some(Ownership::Shared), Ownership::Shared);
-        Plan { replicas, broker, primary: shared, replica: shared, apart: 0, primary_options: Vec::new() }
+        let (primary_options, replica_options) = (Vec::new(), Vec::new());
+        Plan {
+            replicas,
+            broker,
+            primary: shared,
+            replica: shared,
+            apart: 0,
+            primary_options,
+            replica_options,
+        }
     }
 
     /// The primary.
