@@ -21,6 +21,7 @@ mod links;
 mod load;
 mod lost_answers;
 mod messages;
+mod own_columns;
 mod quiet;
 mod refusals;
 mod refuted;
