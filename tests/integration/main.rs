@@ -9,6 +9,7 @@ mod command_line;
 mod definition;
 mod disks;
 mod documents;
+mod encodings;
 mod exact;
 mod faults;
 mod following;
