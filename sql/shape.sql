@@ -21,7 +21,9 @@ SELECT
     END AS kind,
     CASE
         WHEN
+            -- A refcursor is printed like a text, but has no octet_length.
             (t.oid < 16384 OR t.typtype = 'd')
+            AND (t.typcategory <> 'U' OR t.typoutput = 'byteaout'::regproc)
             AND t.typoutput IN (
                 'textout'::regproc, 'varcharout'::regproc, 'bpcharout'::regproc, 'byteaout'::regproc
             ) THEN 'o'

@@ -32,6 +32,7 @@ mod status;
 mod supervision;
 mod support;
 mod tables;
+mod types;
 mod verify;
 mod waking;
 mod writing;
