@@ -17,7 +17,12 @@ SET row_security = off;
 SET jit = off;
 SET synchronous_commit = on;
 SET statement_timeout = 0;
+SET lock_timeout = 0;
 SET idle_in_transaction_session_timeout = 0;
+-- Where the server knows them. Returns no row, as all else here.
+SELECT
+FROM (VALUES (140000, 'idle_session_timeout'), (170000, 'transaction_timeout')) s (since, name)
+WHERE CASE WHEN current_setting('server_version_num')::int4 >= s.since THEN set_config(s.name, '0', false) IS NULL END;
 SET default_transaction_isolation = 'read committed';
 SET default_transaction_read_only = off;
 SET default_transaction_deferrable = off;

@@ -4,7 +4,8 @@
 -- "b" boolean, "t" text); how long its text may be: "o" as octet_length tells without reading it, "p" as only
 -- printing shows, "s" short; and for a key column its place in the key from 1, the quoted name of its type
 -- without modifier, its equality operator, whether rows may be compared by "<" without naming a schema,
--- and whether equal keys may be printed differently.
+-- and whether equal keys may be printed differently. Each row also has the names of the columns that are not in
+-- $2 and may be written (only a replica has such), and how many columns the table ever had.
 -- Reads: catalogs only.
 SELECT
     a.attname::text AS name,
@@ -20,7 +21,9 @@ SELECT
     END AS kind,
     CASE
         WHEN
+            -- A refcursor is printed like a text, but has no octet_length.
             (t.oid < 16384 OR t.typtype = 'd')
+            AND (t.typcategory <> 'U' OR t.typoutput = 'byteaout'::regproc)
             AND t.typoutput IN (
                 'textout'::regproc, 'varcharout'::regproc, 'bpcharout'::regproc, 'byteaout'::regproc
             ) THEN 'o'
@@ -36,7 +39,19 @@ SELECT
         kt.oid IN (16, 18, 20, 21, 23, 26, 2950, 1082, 1114, 1184)
         OR kt.typtype = 'e'
         OR (kt.oid IN (19, 25, 1043) AND coalesce(kc.collisdeterministic, true))
-    ) AS respellable
+    ) AS respellable,
+    ARRAY(
+        SELECT o.attname::text
+        FROM pg_attribute o
+        WHERE
+            o.attrelid = $1
+            AND o.attnum > 0
+            AND NOT o.attisdropped
+            AND o.attgenerated = ''
+            AND o.attname <> ALL ($2::text[])
+        ORDER BY o.attnum
+    ) AS own,
+    (SELECT r.relnatts FROM pg_class r WHERE r.oid = $1) AS width
 FROM
     unnest($2::text[]) WITH ORDINALITY AS c (name, n)
     JOIN pg_attribute a ON a.attrelid = $1 AND a.attname = c.name AND a.attnum > 0 AND NOT a.attisdropped

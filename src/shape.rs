@@ -20,9 +20,12 @@ const MAX_ROW_BYTES: u64 = 500_000_000;
 /// numbers in a jsonb or an array can become a million times as long.
 const SURELY_PRINTABLE: u64 = 256;
 
+mod own;
+
 /// A table's columns and key, on the primary or on a replica.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Shape {
+    oid: u32,
     /// Its schema, unquoted.
     pub schema: String,
     /// Its name, unquoted.
@@ -35,6 +38,10 @@ pub struct Shape {
     sized: Vec<usize>,
     /// Those of which only printing shows it.
     unmeasured: Vec<usize>,
+    /// The columns that are not replicated: of a replica's own.
+    own: Vec<String>,
+    /// How many columns the table ever had.
+    width: i16,
 }
 
 /// One column of the key.
@@ -71,14 +78,7 @@ impl Shape {
         let rows = session.query("reading a table's columns", statement, &[&oid, &columns, &key]).await?;
         let database = session.database();
         let (schema, table) = (schema.to_owned(), table.to_owned());
-        let mut shape = Self {
-            schema,
-            table,
-            columns: Vec::new(),
-            key: Vec::new(),
-            sized: Vec::new(),
-            unmeasured: Vec::new(),
-        };
+        let mut shape = Self { oid, schema, table, ..Self::default() };
         let mut key_columns = Vec::new();
         for (at, row) in rows.iter().enumerate() {
             let kind = match row.get("kind") {
@@ -92,6 +92,7 @@ impl Shape {
                 "p" => shape.unmeasured.push(at),
                 _ => {}
             }
+            (shape.own, shape.width) = (row.get("own"), row.get("width"));
             let place: Option<i32> = row.get("place");
             let equals: Option<String> = row.get("equals");
             if let (Some(place), Some(equals)) = (place, equals) {

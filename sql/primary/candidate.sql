@@ -28,7 +28,7 @@ SELECT
         WHEN c.relkind = 'f' THEN 'is a foreign table, which has no triggers for what others change: exclude it'
         WHEN c.relpersistence = 't' THEN 'is a temporary table: exclude it'
         WHEN c.relpersistence = 'u'
-            THEN 'is unlogged, so a crash empties it unseen: exclude it, or ALTER TABLE … SET LOGGED'
+            THEN 'is unlogged, so a crash empties it unseen: exclude it, or ALTER TABLE ... SET LOGGED'
         WHEN c.relispartition THEN format(
             'is a partition: name its root %s instead', pg_partition_root(c.oid::regclass))
         WHEN EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)
@@ -38,7 +38,7 @@ SELECT
         WHEN tree.foreign_leaf IS NOT NULL THEN format(
             'has the foreign table %s as a partition: exclude it, or detach that partition', tree.foreign_leaf)
         WHEN tree.unlogged_leaf IS NOT NULL THEN format(
-            'has the unlogged partition %s: exclude it, or ALTER TABLE … SET LOGGED', tree.unlogged_leaf)
+            'has the unlogged partition %s: exclude it, or ALTER TABLE ... SET LOGGED', tree.unlogged_leaf)
         WHEN key.columns IS NULL
             THEN 'has no primary key and no unique index over NOT NULL columns: add one, or exclude it'
         WHEN key.problem IS NOT NULL

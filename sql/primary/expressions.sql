@@ -119,6 +119,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_proc p ON p.oid = t.typoutput
     WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
         AND p.prosrc IN ('textout', 'varcharout', 'bpcharout', 'byteaout', 'bit_out', 'varbit_out') AND p.prolang = 12
+        -- A refcursor is printed like a text, but has no octet_length.
+        AND (t.typcategory <> 'U' OR p.prosrc = 'byteaout')
         AND (t.oid < 16384 OR t.typtype = 'd')
 $$;
 

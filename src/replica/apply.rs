@@ -4,6 +4,7 @@ use std::{borrow::Cow, fmt::Write as _, rc::Rc};
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
+use tokio_postgres::error::SqlState;
 
 use super::state::{Followed, Replica};
 use crate::{
@@ -138,6 +139,7 @@ pub async fn write(replica: &Replica, work: Work) -> Result<Written> {
     let truncated: Vec<&Shape> = work.truncated.iter().map(|table| &table.shape).collect();
     truncate(&replica.session, &truncated).await?;
     for table in work.tables {
+        replica.writes(&table.table.shape);
         delete(&replica.session, &table.table.shape, table.keys.iter()).await?;
         if !table.rows.is_empty() {
             let mut copy = Copy::start(&replica.session, &table.table.shape).await?;
@@ -172,7 +174,18 @@ pub async fn delete<'a>(replica: &Session, shape: &Shape, keys: impl Iterator<It
     let parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
         arrays.iter().map(|array| array as &(dyn tokio_postgres::types::ToSql + Sync)).collect();
     let doing = format!("removing the old rows of {}", shape.with_key());
-    replica.execute(&doing, &shape.delete_by_keys(), &parameters).await.map(drop)
+    if !shape.has_own() {
+        return replica.execute(&doing, &shape.delete_by_keys(), &parameters).await.map(drop);
+    }
+    let room = replica.run("making room for a replica's own columns", &shape.make_room()).await;
+    room.map_err(|error| match error.sqlstate() {
+        // The next look at the table says whether all is there that has to be.
+        Some(&SqlState::UNDEFINED_COLUMN) => {
+            Error::Disconnected(format!("{}: {} lost a column", replica.database(), shape.quoted()))
+        }
+        _ => error,
+    })?;
+    replica.execute(&doing, &shape.put_aside_by_keys(), &parameters).await.map(drop)
 }
 
 /// Rows on their way into a table.
@@ -180,14 +193,21 @@ pub struct Copy<'a> {
     session: &'a Session,
     doing: String,
     sink: std::pin::Pin<Box<tokio_postgres::CopyInSink<Bytes>>>,
+    /// What is to be done when the rows are there.
+    afterwards: Option<String>,
 }
 
 impl<'a> Copy<'a> {
-    /// Begins to copy rows of `shape`'s columns, as CSV, into its table.
+    /// Begins to copy rows of `shape`'s columns, as CSV, into its table, after [`delete`] has removed their
+    /// keys in the same transaction.
     ///
     /// # Errors
     /// When the replica refuses or the link breaks.
     pub async fn start(session: &'a Session, shape: &Shape) -> Result<Self> {
+        if shape.has_own() {
+            let copy = Self::start_into(session, &shape.stage_for_copy(), &shape.with_key()).await?;
+            return Ok(Self { afterwards: Some(shape.bring_back()), ..copy });
+        }
         let into = format!("{} ({})", shape.quoted(), shape.column_list(""));
         Self::start_into(session, &into, &shape.with_key()).await
     }
@@ -199,7 +219,7 @@ impl<'a> Copy<'a> {
     pub async fn start_into(session: &'a Session, into: &str, of: &str) -> Result<Self> {
         let doing = format!("writing rows of {of}");
         let sink = session.copy_in(&doing, &format!("COPY {into} FROM STDIN (FORMAT csv)")).await?;
-        Ok(Self { session, doing, sink: Box::pin(sink) })
+        Ok(Self { session, doing, sink: Box::pin(sink), afterwards: None })
     }
 
     /// Sends lines of CSV.
@@ -215,7 +235,11 @@ impl<'a> Copy<'a> {
     /// # Errors
     /// When the replica refuses a row or the link breaks.
     pub async fn finish(mut self) -> Result<u64> {
-        self.session.limited(&self.doing, self.sink.as_mut().finish()).await
+        let rows = self.session.limited(&self.doing, self.sink.as_mut().finish()).await?;
+        if let Some(statements) = &self.afterwards {
+            self.session.run(&self.doing, statements).await?;
+        }
+        Ok(rows)
     }
 }
 
@@ -224,7 +248,6 @@ impl<'a> Copy<'a> {
 /// first.
 #[must_use]
 pub fn is_conflict(error: &Error) -> bool {
-    use tokio_postgres::error::SqlState;
     let conflicts =
         [SqlState::UNIQUE_VIOLATION, SqlState::EXCLUSION_VIOLATION, SqlState::FEATURE_NOT_SUPPORTED];
     error.sqlstate().is_some_and(|state| conflicts.contains(state))

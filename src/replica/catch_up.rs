@@ -58,6 +58,9 @@ pub async fn catch_up(replica: &mut Replica, source: &Source, forced: bool) -> R
     let batch = name(source, &delta, &replica.name, &position.snapshot).await?;
     replica.begin().await?;
     let changes = write(&replica.session, &tables, &delta).await?;
+    for table in tables.iter().filter(|table| delta.tables().any(|changed| changed.id == table.id)) {
+        replica.writes(&table.shape);
+    }
     if !joining.is_empty() {
         let join = "UPDATE pgfanout.replicated_table SET snapshot = NULL WHERE id = ANY ($1)";
         replica.session.execute("joining tables", join, &[&joining]).await?;
@@ -171,16 +174,15 @@ async fn write(replica: &Session, tables: &[Rc<Followed>], delta: &Delta<'_>) ->
             if delta.is_small() || shape.is_respellable() {
                 delete(replica, shape, group.keys.iter().map(|changed| &changed.key)).await?;
             }
-            write_rows(replica, delta, group).await?;
+            write_rows(replica, delta, group, shape).await?;
             changes += group.keys.len() as u64;
         }
     }
     Ok(changes)
 }
 
-/// Copies the rows of a group that are there, as they come from the primary.
-async fn write_rows(replica: &Session, delta: &Delta<'_>, group: &Group) -> Result<()> {
-    let shape = &group.table.shape;
+/// Copies the rows of a group that are there, as they come from the primary, into a table of this shape.
+async fn write_rows(replica: &Session, delta: &Delta<'_>, group: &Group, shape: &Shape) -> Result<()> {
     let mut rows = delta.rows(group, PIECE_BYTES, true).await?;
     let (mut copy, mut lines) = (None, Lines::default());
     while let Some(piece) = rows.next().await? {

@@ -1,6 +1,6 @@
 //! A connection to a replica, with what it holds: its position and its tables.
 
-use std::rc::Rc;
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use crate::{
     batch::Batch,
@@ -36,6 +36,8 @@ pub struct Replica {
     pub tables: Vec<Rc<Followed>>,
     /// Those that are to be copied anew and could not yet, when last compared with the primary's.
     pub waiting: Vec<i32>,
+    /// The tables that the open transaction writes, with their widths.
+    written: RefCell<BTreeMap<u32, i16>>,
 }
 
 /// Where a replica stands.
@@ -112,8 +114,14 @@ impl Replica {
                 database.name
             )));
         }
-        let mut replica =
-            Self { session, name: name.to_owned(), position: None, tables: Vec::new(), waiting: Vec::new() };
+        let mut replica = Self {
+            session,
+            name: name.to_owned(),
+            position: None,
+            tables: Vec::new(),
+            waiting: Vec::new(),
+            written: RefCell::default(),
+        };
         replica.reload().await?;
         Ok(replica)
     }
@@ -226,7 +234,7 @@ impl Replica {
 
     fn moved(&self) -> Error {
         Error::Disconnected(format!(
-            "{}: the position was moved by another process, or for a new copy",
+            "{}: the position was moved by another process, or for a new copy, or a table got a column",
             self.session.database()
         ))
     }
@@ -236,13 +244,20 @@ impl Replica {
     /// # Errors
     /// When the link breaks.
     pub async fn begin(&self) -> Result<()> {
+        self.written.borrow_mut().clear();
         self.session.begin("beginning a transaction", "BEGIN").await
+    }
+
+    /// Notes that the open transaction writes a table of this shape.
+    pub fn writes(&self, shape: &Shape) {
+        self.written.borrow_mut().extend([shape.width()]);
     }
 
     /// Writes that the batch brought the replica to its end, and commits.
     ///
     /// # Errors
-    /// When the position is not where we believed it, or the outcome is unknown: read it anew.
+    /// When the position is not where we believed it, somebody gave a table a column that we did not know to
+    /// keep, or the outcome is unknown: read it all anew.
     pub async fn commit(&mut self, batch: &Batch) -> Result<()> {
         self.save_position(batch).await?;
         self.session.commit().await?;
@@ -261,8 +276,17 @@ impl Replica {
         };
         let to = batch.to.to_string();
         let statement = include_str!("../../sql/replica/save_position.sql");
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
-            [&position.name.1, &to, &batch.number, &batch.token, &batch.term, &position.name.0];
+        let (tables, widths): (Vec<u32>, Vec<i16>) = self.written.borrow().iter().unzip();
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] = [
+            &position.name.1,
+            &to,
+            &batch.number,
+            &batch.token,
+            &batch.term,
+            &position.name.0,
+            &tables,
+            &widths,
+        ];
         let moved = self.session.execute("saving the position", statement, &parameters).await?;
         match moved {
             1 => Ok(()),

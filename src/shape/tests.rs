@@ -15,7 +15,7 @@ fn shape() -> Shape {
         columns: vec![column("a"), column("b c"), column("d")],
         key: vec![key(2, "pg_catalog.\"numeric\""), key(0, "pg_catalog.int4")],
         sized: vec![1],
-        unmeasured: Vec::new(),
+        ..Shape::default()
     }
 }
 
@@ -39,4 +39,23 @@ fn keys_become_arrays_whose_elements_are_quoted() {
         [vec![Some("1".into()), Some("a\"\\".into())], vec![Some("2".into()), Some("".into())]];
     let arrays: Vec<_> = key_arrays(2, keys.iter()).into_iter().map(|text| text.0).collect();
     assert_eq!(arrays, ["{\"1\",\"2\"}", "{\"a\\\"\\\\\",\"\"}"]);
+}
+
+#[test]
+fn columns_of_its_own_are_put_aside_and_brought_back() {
+    let shape = Shape { own: vec!["o\"1".into(), "o 2".into()], oid: 7, ..shape() };
+    assert!(shape.put_aside_by_keys().ends_with(
+        "RETURNING t.\"d\", t.\"a\", t.\"o\"\"1\", t.\"o 2\") INSERT INTO pg_temp.pgfanout_kept_7 SELECT * FROM gone"
+    ));
+    let back = shape.bring_back();
+    assert!(
+        back.contains(
+            "t.\"d\" OPERATOR(pg_catalog.=) k.k1 AND t.\"a\" OPERATOR(pg_catalog.=) k.k2 RETURNING"
+        )
+    );
+    assert!(
+        back.contains(
+            "(\"a\", \"b c\", \"d\", \"o\"\"1\", \"o 2\") OVERRIDING SYSTEM VALUE SELECT * FROM back"
+        )
+    );
 }

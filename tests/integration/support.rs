@@ -52,3 +52,23 @@ pub(crate) async fn until_same(world: &World, tables: &[&str]) {
     })
     .await;
 }
+
+/// A table of marks, for [`until_marked_and_same`].
+pub(crate) const MARK: &str = "CREATE TABLE public.mark (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY)";
+
+/// As [`until_same`], but looks at the tables only when a mark has arrived that was made after all else: cheaper
+/// where there is much to compare.
+pub(crate) async fn until_marked_and_same(world: &World, tables: &[&str]) {
+    let here = world.primary().client().await;
+    let mark = "INSERT INTO public.mark DEFAULT VALUES RETURNING id";
+    let mark: i32 = here.query_one(mark, &[]).await.unwrap().get(0);
+    for replica in world.replicas() {
+        let there = replica.client().await;
+        let arrived = "SELECT EXISTS (SELECT FROM public.mark WHERE id = $1)";
+        eventually(PATIENCE, "the mark arrives", async || {
+            there.query_one(arrived, &[&mark]).await.is_ok_and(|row| row.get(0))
+        })
+        .await;
+    }
+    until_same(world, tables).await;
+}

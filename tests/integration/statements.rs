@@ -1,0 +1,224 @@
+//! Everything that a statement may do to a table arrives: after each few groups of statements the replica equals the
+//! primary, whether pgfanout made its tables or it has its own.
+
+use pgfanout_testbed::world::World;
+
+use crate::{
+    bank::until_joined,
+    support::{MARK, Mode, program, until_marked_and_same, until_same, world},
+};
+
+const TABLES: &[&str] = &[
+    "plain",
+    "parent",
+    "cascaded",
+    "nulled",
+    "defaulted",
+    "deferred",
+    "tree",
+    "composite",
+    "word",
+    "folded",
+    "amount",
+    "region",
+    "swapped",
+    "by_index",
+    "audited",
+    "noted",
+    "ruled",
+    "elsewhere.plain",
+];
+
+const SETUP: &str = r#"
+    CREATE EXTENSION citext;
+    CREATE COLLATION folding (PROVIDER = icu, LOCALE = 'und-u-ks-level2', DETERMINISTIC = false);
+    CREATE TABLE plain (id int PRIMARY KEY, v int, t text);
+    CREATE TABLE parent (id int PRIMARY KEY, v int);
+    CREATE TABLE cascaded (id int PRIMARY KEY, p int REFERENCES parent ON UPDATE CASCADE ON DELETE CASCADE);
+    CREATE TABLE nulled (id int PRIMARY KEY, p int REFERENCES parent ON UPDATE SET NULL ON DELETE SET NULL);
+    CREATE TABLE defaulted (id int PRIMARY KEY, p int DEFAULT 0 REFERENCES parent ON UPDATE SET DEFAULT ON DELETE SET DEFAULT);
+    CREATE TABLE deferred (id int PRIMARY KEY, p int REFERENCES parent ON UPDATE CASCADE ON DELETE CASCADE
+        DEFERRABLE INITIALLY DEFERRED);
+    CREATE TABLE tree (id int PRIMARY KEY, p int REFERENCES tree ON UPDATE CASCADE ON DELETE CASCADE);
+    CREATE TABLE composite (a int, b text, c date, v int UNIQUE DEFERRABLE, PRIMARY KEY (b, a, c));
+    CREATE TABLE word (w citext PRIMARY KEY, v int);
+    CREATE TABLE folded (w text COLLATE folding PRIMARY KEY, v int);
+    CREATE TABLE amount (n numeric PRIMARY KEY, v int);
+    CREATE TABLE region (id int, k int, v text, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
+    CREATE TABLE region_0 PARTITION OF region FOR VALUES IN (0);
+    CREATE TABLE region_1 PARTITION OF region FOR VALUES IN (1) PARTITION BY HASH (id);
+    CREATE TABLE region_1a PARTITION OF region_1 FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+    CREATE TABLE region_1b PARTITION OF region_1 FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+    CREATE TABLE region_rest PARTITION OF region DEFAULT;
+    CREATE TABLE swapped (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, v int UNIQUE DEFERRABLE);
+    CREATE TABLE by_index (a int NOT NULL, b int NOT NULL, v int);
+    CREATE UNIQUE INDEX ON by_index (b, a) INCLUDE (v);
+    CREATE TABLE audited (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v int, doubled int GENERATED ALWAYS AS (v * 2) STORED);
+    CREATE TABLE noted (id serial PRIMARY KEY, what text);
+    CREATE TABLE ruled (id int PRIMARY KEY, v int);
+    CREATE SCHEMA elsewhere;
+    CREATE TABLE elsewhere.plain (id int PRIMARY KEY, v int, t text)"#;
+
+/// What is on the primary alone.
+const PRIMARY: &str = r#"
+    CREATE VIEW window_on_plain AS SELECT id, v FROM plain WHERE v < 1000 WITH CHECK OPTION;
+    CREATE VIEW ruled_view AS SELECT * FROM ruled;
+    CREATE RULE r AS ON INSERT TO ruled_view DO INSTEAD INSERT INTO ruled VALUES (new.id, new.v);
+    CREATE RULE r2 AS ON UPDATE TO ruled_view DO INSTEAD (UPDATE ruled SET v = new.v WHERE id = old.id;
+        INSERT INTO noted (what) VALUES ('ruled ' || old.id));
+    CREATE RULE r3 AS ON DELETE TO ruled DO ALSO INSERT INTO noted (what) VALUES ('gone ' || old.id);
+    CREATE FUNCTION before() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF tg_op = 'DELETE' THEN DELETE FROM plain WHERE id = old.id; RETURN old; END IF;
+        IF new.v = 13 THEN RETURN NULL; END IF;
+        new.v := new.v + 1; INSERT INTO noted (what) VALUES (tg_op || new.v); RETURN new; END $$;
+    CREATE FUNCTION after() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF pg_trigger_depth() < 3 THEN
+            UPDATE audited SET v = v + 10 WHERE id = new.id;
+            UPDATE audited SET v = v - 1 WHERE id <> new.id;
+        END IF;
+        BEGIN INSERT INTO parent VALUES (new.id, 1), (new.id, 2); EXCEPTION WHEN unique_violation THEN
+            INSERT INTO noted (what) VALUES ('caught'); END;
+        RETURN NULL; END $$;
+    CREATE TRIGGER "a before" BEFORE INSERT OR UPDATE OR DELETE ON audited FOR EACH ROW EXECUTE FUNCTION before();
+    CREATE TRIGGER "z after" AFTER INSERT OR UPDATE ON audited FOR EACH ROW EXECUTE FUNCTION after();
+    INSERT INTO plain SELECT n, n, 't' || n FROM generate_series(1, 50) n;
+    INSERT INTO elsewhere.plain SELECT n, -n, 'other' FROM generate_series(1, 50) n;
+    INSERT INTO parent SELECT n, n FROM generate_series(0, 30) n;
+    INSERT INTO cascaded SELECT n, n FROM generate_series(1, 20) n;
+    INSERT INTO nulled SELECT n, n FROM generate_series(1, 20) n;
+    INSERT INTO defaulted SELECT n, n FROM generate_series(1, 20) n;
+    INSERT INTO deferred SELECT n, n FROM generate_series(1, 20) n;
+    INSERT INTO tree SELECT n, nullif(n / 2, 0) FROM generate_series(1, 31) n;
+    INSERT INTO composite SELECT n, 'b' || n % 3, '2020-01-01'::date + n, n FROM generate_series(1, 20) n;
+    INSERT INTO word VALUES ('Abc', 1), ('def', 2), ('GHI', 3);
+    INSERT INTO folded VALUES ('Abc', 1), ('def', 2), ('GHI', 3);
+    INSERT INTO amount SELECT n, n FROM generate_series(1, 10) n;
+    INSERT INTO region SELECT n, n % 4, 'v' || n FROM generate_series(1, 40) n;
+    INSERT INTO swapped SELECT n, n FROM generate_series(1, 10) n;
+    INSERT INTO by_index SELECT n, n % 5, n FROM generate_series(1, 20) n;
+    INSERT INTO ruled SELECT n, n FROM generate_series(1, 10) n"#;
+
+/// What a replica's own tables have besides: none of it may do anything.
+const REPLICA: &str = r#"
+    CREATE FUNCTION never() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'fired'; END $$;
+    CREATE TRIGGER never BEFORE INSERT OR UPDATE OR DELETE ON plain FOR EACH ROW EXECUTE FUNCTION never();
+    CREATE TRIGGER neither BEFORE TRUNCATE ON plain EXECUTE FUNCTION never();
+    CREATE RULE never AS ON DELETE TO composite DO INSTEAD NOTHING;
+    CREATE RULE neither AS ON INSERT TO composite DO INSTEAD NOTHING;
+    ALTER TABLE word ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE word FORCE ROW LEVEL SECURITY;
+    CREATE POLICY nobody ON word USING (false) WITH CHECK (false);
+    CREATE TABLE fired (id int);
+    CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.fired VALUES (new.id); RETURN NULL; END $$;
+    CREATE TRIGGER fire AFTER INSERT ON ruled FOR EACH ROW EXECUTE FUNCTION fire();
+    ALTER TABLE ruled ENABLE REPLICA TRIGGER fire"#;
+
+/// Each group is what one session sends at once.
+const GROUPS: &[&str] = &[
+    // Single and many rows, upserts, updates of nothing, rows that come and go.
+    "INSERT INTO plain VALUES (100, 1, 'x'); UPDATE plain SET v = 2 WHERE id = 100; DELETE FROM plain WHERE id = 100;
+     INSERT INTO plain VALUES (1, 10, 'up'), (101, 11, 'new') ON CONFLICT (id) DO UPDATE SET v = excluded.v, t = plain.t || excluded.t;
+     INSERT INTO plain VALUES (2, 0, '') ON CONFLICT DO NOTHING; UPDATE plain SET v = v; UPDATE plain SET v = 5 WHERE false;
+     DELETE FROM plain WHERE id = -1; UPDATE elsewhere.plain SET t = 'elsewhere' WHERE id < 5",
+    "COPY plain FROM PROGRAM 'printf \"201\\t1\\tx\\n202\\t\\\\N\\t\\\\\\\\\\n\"'",
+    // Views and rules.
+    "INSERT INTO window_on_plain VALUES (300, 3); UPDATE window_on_plain SET v = v + 1, id = id + 1000 WHERE id < 10;
+     DELETE FROM window_on_plain WHERE id BETWEEN 20 AND 25; INSERT INTO ruled_view VALUES (20, 20), (21, 21);
+     UPDATE ruled_view SET v = -v WHERE id < 5; DELETE FROM ruled WHERE id > 8",
+    // Data-modifying WITHs over several tables.
+    "WITH d AS (DELETE FROM plain WHERE id BETWEEN 30 AND 35 RETURNING *), i AS (INSERT INTO elsewhere.plain SELECT id + 1000, v, t FROM d RETURNING *),
+        u AS (UPDATE parent SET v = -v WHERE id IN (SELECT id - 1030 FROM i) RETURNING id)
+     INSERT INTO plain SELECT id, v * 100, 'with' FROM d WHERE id < 33",
+    // Cascades of every kind.
+    "UPDATE parent SET id = id + 100 WHERE id BETWEEN 1 AND 5; DELETE FROM parent WHERE id BETWEEN 6 AND 9",
+    "UPDATE tree SET id = id + 50 WHERE id IN (1, 4); DELETE FROM tree WHERE id = 3; UPDATE tree SET id = id + 1000 WHERE id = 2; UPDATE tree SET p = NULL WHERE id = 1002",
+    "BEGIN; INSERT INTO deferred VALUES (500, 500); INSERT INTO parent VALUES (500, 0); DELETE FROM parent WHERE id = 10; UPDATE parent SET id = 501 WHERE id = 500; COMMIT",
+    // Keys: plain, into one that was just deleted, chains, all negated, half of one, swapped, respelled.
+    "UPDATE plain SET id = 700 WHERE id = 40; DELETE FROM plain WHERE id = 41; UPDATE plain SET id = 41 WHERE id = 42;
+     UPDATE plain SET id = 42 WHERE id = 43; UPDATE plain SET id = 43 WHERE id = 44",
+    "UPDATE plain SET id = -id; UPDATE plain SET id = -id WHERE id < 0; UPDATE plain SET id = -id",
+    "UPDATE composite SET b = b || 'x' WHERE a < 5; UPDATE composite SET c = c + 1, a = a + 100 WHERE a > 15; UPDATE composite SET v = 21 - v",
+    "BEGIN; SET CONSTRAINTS ALL DEFERRED; UPDATE swapped SET id = 11 - id; UPDATE swapped SET v = 11 - v; UPDATE swapped SET id = id % 10 + 1; COMMIT",
+    "UPDATE word SET w = upper(w); UPDATE word SET w = 'DeF', v = 22 WHERE w = 'def'; DELETE FROM word WHERE w = 'ghi'; INSERT INTO word VALUES ('gHi', 33)",
+    "UPDATE folded SET w = upper(w); UPDATE folded SET w = 'DeF', v = 22 WHERE w = 'def'; DELETE FROM folded WHERE w = 'ghi'; INSERT INTO folded VALUES ('gHi', 33)",
+    "UPDATE amount SET n = n * 1.00; BEGIN; DELETE FROM amount WHERE n = 3; INSERT INTO amount VALUES (3.0000, 33); COMMIT; UPDATE amount SET n = trim_scale(n) WHERE n < 5",
+    "UPDATE by_index SET a = a + 1000 WHERE b = 1; UPDATE by_index SET v = -v; UPDATE by_index SET a = -a, b = -b; DELETE FROM by_index WHERE b = 0",
+    // Savepoints and exceptions.
+    "BEGIN; INSERT INTO plain VALUES (800, 1, 'kept'); SAVEPOINT a; INSERT INTO plain VALUES (801, 1, 'lost'); SAVEPOINT b; DELETE FROM plain;
+     ROLLBACK TO a; UPDATE plain SET v = 9 WHERE id = 800; SAVEPOINT c; UPDATE plain SET t = 'released' WHERE id < -45; RELEASE c; COMMIT;
+     BEGIN; DELETE FROM plain; TRUNCATE region; ROLLBACK",
+    "DO $$ BEGIN FOR n IN 900..910 LOOP BEGIN
+        INSERT INTO plain VALUES (n, n, 'block'); IF n % 2 = 0 THEN RAISE 'no'; END IF; UPDATE plain SET v = v + 1 WHERE id = n;
+        EXCEPTION WHEN raise_exception THEN INSERT INTO plain VALUES (-n, n, 'handled'); END; END LOOP; END $$",
+    "CREATE PROCEDURE steps() LANGUAGE plpgsql AS $$ BEGIN FOR n IN 1..5 LOOP INSERT INTO plain VALUES (n * 10000, n, 'step'); COMMIT;
+        DELETE FROM plain WHERE id = n * 10000 - 10000; IF n = 5 THEN ROLLBACK; END IF; END LOOP; END $$",
+    "CALL steps()",
+    // Triggers that change the same row, other rows and other tables.
+    "INSERT INTO audited (v) VALUES (1), (2), (13); INSERT INTO audited (id, v) OVERRIDING SYSTEM VALUE VALUES (77, 7)",
+    "UPDATE audited SET v = v + 1; DELETE FROM audited WHERE id = 2; UPDATE audited SET v = 13 WHERE id = 1",
+    // Partitions: leaves, moves, attached and detached ones.
+    "UPDATE region SET k = (k + 1) % 4; UPDATE region_1 SET v = 'leaf'; INSERT INTO region_0 VALUES (500, 0, 'leaf'); DELETE FROM region_1a WHERE id < 20;
+     UPDATE region SET id = id + 1, k = 7 WHERE k = 2; INSERT INTO region SELECT id, 1, 'up' FROM generate_series(1, 20) id ON CONFLICT (id, k) DO UPDATE SET v = region.v || '+'",
+    "TRUNCATE region_1a; INSERT INTO region VALUES (1, 1, 'after'), (2, 1, 'after')",
+    "BEGIN; TRUNCATE region_rest, region_0; INSERT INTO region VALUES (3, 0, 'after'), (3, 3, 'rest'); COMMIT",
+    "TRUNCATE region_1; TRUNCATE ONLY region_0",
+    "BEGIN; TRUNCATE region; INSERT INTO region SELECT n, n % 4, 'again' FROM generate_series(1, 20) n; COMMIT",
+    // TRUNCATE in its other forms.
+    "TRUNCATE parent CASCADE", "INSERT INTO parent VALUES (0, 0), (1, 1); INSERT INTO cascaded VALUES (1, 1); INSERT INTO nulled VALUES (1, 1)",
+    "TRUNCATE audited, noted RESTART IDENTITY CASCADE; INSERT INTO audited (v) VALUES (1)",
+    "BEGIN; TRUNCATE ONLY by_index; ROLLBACK; BEGIN; INSERT INTO by_index VALUES (1, 1, 1); TRUNCATE by_index; INSERT INTO by_index VALUES (2, 2, 2); COMMIT",
+    "BEGIN; SAVEPOINT a; TRUNCATE swapped; ROLLBACK TO a; UPDATE swapped SET v = -v; COMMIT",
+    // Sessions whose triggers do not fire.
+    "SET session_replication_role = replica; INSERT INTO audited (v) VALUES (50); UPDATE plain SET v = 1234567 WHERE id = -50;
+     DELETE FROM parent WHERE id = 1; TRUNCATE elsewhere.plain; INSERT INTO elsewhere.plain VALUES (1, 1, 'replica role')",
+    "SET session_replication_role = local; DELETE FROM region WHERE id < 5; UPDATE region SET k = 1 WHERE k = 0",
+];
+
+/// From PostgreSQL 15 on.
+const MERGES: &str = "
+    MERGE INTO plain p USING generate_series(-60, 10) n ON p.id = n WHEN MATCHED AND n % 3 = 0 THEN DELETE
+        WHEN MATCHED THEN UPDATE SET v = n, t = 'merged' WHEN NOT MATCHED AND n % 2 = 0 THEN INSERT VALUES (n, n, 'by merge');
+    MERGE INTO region r USING generate_series(1, 30) n ON r.id = n WHEN MATCHED AND n % 5 = 0 THEN DELETE
+        WHEN MATCHED THEN UPDATE SET k = (k + 1) % 4 WHEN NOT MATCHED THEN INSERT VALUES (n, 1, 'by merge')";
+
+async fn every_statement_arrives(mode: Mode) {
+    let world: World = world(mode, 1).build().await;
+    for setup in [MARK, SETUP, PRIMARY] {
+        world.primary().execute(setup).await;
+    }
+    // Without a broker the replica has tables of its own.
+    if mode == Mode::Postgres {
+        world.replica(1).execute(SETUP).await;
+        world.replica(1).execute(REPLICA).await;
+    }
+    let config = world.config().broker("max_changes_per_message = 7");
+    let _pgfanout = program().run(&config.write());
+    until_joined(&world, TABLES.len() + 1).await;
+    until_same(&world, TABLES).await;
+    let version = "SELECT current_setting('server_version_num')::int";
+    let version: i32 = world.primary().client().await.query_one(version, &[]).await.unwrap().get(0);
+    let merges = (version >= 150_000).then_some(MERGES);
+    for (n, &group) in (1..).zip(GROUPS.iter().chain(&merges)) {
+        eprintln!("{group}");
+        world.primary().execute(group).await;
+        if n % 3 == 0 {
+            until_marked_and_same(&world, TABLES).await;
+        }
+    }
+    until_marked_and_same(&world, TABLES).await;
+    if mode == Mode::Postgres {
+        let fired = "SELECT count(*) FROM fired";
+        let fired: i64 = world.replica(1).client().await.query_one(fired, &[]).await.unwrap().get(0);
+        assert!(fired > 0, "a trigger that is meant to fire on replicas");
+    }
+}
+
+#[tokio::test]
+async fn every_statement_arrives_through_the_broker() {
+    every_statement_arrives(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn every_statement_arrives_without_a_broker() {
+    every_statement_arrives(Mode::Postgres).await;
+}

@@ -1,0 +1,252 @@
+//! Every type keeps every value, to the byte, as a column and as a part of the key, whatever the databases and
+//! roles set: when it is copied, through messages, and when it is caught up.
+
+use std::fmt::Write as _;
+
+use pgfanout_testbed::world::World;
+use serde_json::Value;
+
+use crate::{
+    bank::until_joined,
+    support::{MARK, Mode, program, until_marked_and_same, until_same, world},
+};
+
+/// How many rows each table has; the first one holds nothing but NULL.
+const ROWS: usize = 18;
+/// How many types share a table.
+const TYPES: usize = 30;
+/// How many types share a key.
+const KEYS: usize = 10;
+
+/// Types that need to be made.
+const OWN: &str = r#"
+    CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE EXTENSION ltree; CREATE EXTENSION isn;
+    CREATE EXTENSION cube; CREATE EXTENSION seg;
+    CREATE TYPE mood AS ENUM ('sad', 'it''s "ok", \ or {not}', '');
+    CREATE DOMAIN mood_domain AS mood CHECK (VALUE <> '');
+    CREATE DOMAIN short AS varchar(5);
+    CREATE DOMAIN words AS text[] CHECK (pg_catalog.cardinality(VALUE) < 9);
+    CREATE DOMAIN positive AS numeric CHECK (VALUE > 0);
+    CREATE TYPE pair AS (a int, b text);
+    CREATE TYPE nested AS (p pair, ps pair[], m mood);
+    CREATE DOMAIN pair_domain AS pair CHECK ((VALUE).a > 0);
+    CREATE TYPE float_range AS RANGE (SUBTYPE = float8);
+    CREATE TYPE text_range AS RANGE (SUBTYPE = text, COLLATION = "C")"#;
+
+/// What is set for databases, and in the sessions that write: nothing that decides how values look.
+const HOSTILE: &[(&str, &str)] = &[
+    ("datestyle", "German, DMY"),
+    ("intervalstyle", "iso_8601"),
+    ("timezone", "Asia/Kathmandu"),
+    ("extra_float_digits", "-15"),
+    ("bytea_output", "escape"),
+    ("xmlbinary", "hex"),
+    ("xmloption", "document"),
+    ("lc_monetary", "C.utf8"),
+    ("quote_all_identifiers", "on"),
+    ("standard_conforming_strings", "off"),
+    ("escape_string_warning", "off"),
+    ("search_path", ""),
+    ("row_security", "off"),
+    ("jit", "on"),
+    ("plan_cache_mode", "force_custom_plan"),
+    ("array_nulls", "off"),
+    ("transform_null_equals", "on"),
+    ("default_transaction_isolation", "serializable"),
+    ("synchronous_commit", "off"),
+    ("check_function_bodies", "off"),
+    ("plpgsql.variable_conflict", "error"),
+    ("plpgsql.extra_errors", "all"),
+];
+
+/// What is set for the role of pgfanout alone.
+const HOSTILE_TO_US: &[(&str, &str)] = &[
+    ("client_encoding", "LATIN1"),
+    ("default_transaction_read_only", "on"),
+    ("default_transaction_deferrable", "on"),
+    ("statement_timeout", "2000"),
+    ("lock_timeout", "1"),
+    ("idle_in_transaction_session_timeout", "100"),
+    ("idle_session_timeout", "200"),
+    ("transaction_timeout", "2000"),
+    ("enable_indexscan", "off"),
+    ("enable_nestloop", "off"),
+    ("cursor_tuple_fraction", "1"),
+];
+
+struct Type {
+    key: bool,
+    name: &'static str,
+    values: Vec<&'static str>,
+}
+
+impl Type {
+    /// The value of a row.
+    fn value(&self, row: usize) -> String {
+        format!("({})::{}", self.values[row % self.values.len()], self.name)
+    }
+
+    /// An array that holds it, for types that have arrays.
+    fn array(&self, row: usize) -> String {
+        format!("ARRAY[{}, NULL, {}]::{}[]", self.value(row), self.value(row + 1), self.name)
+    }
+
+    fn has_array(&self) -> bool {
+        !self.name.ends_with("[]")
+    }
+}
+
+async fn types(world: &World) -> Vec<Type> {
+    let client = world.primary().client().await;
+    let mut types = Vec::new();
+    for line in include_str!("types/values.sql").lines().filter(|line| !line.starts_with("--")) {
+        let mut fields = line.split('¦');
+        let (kind, name) = (fields.next().unwrap(), fields.next().unwrap());
+        let known = "SELECT pg_catalog.to_regtype($1) IS NOT NULL";
+        if client.query_one(known, &[&name]).await.unwrap().get(0) {
+            types.push(Type { key: kind == "key", name, values: fields.collect() });
+        } else {
+            eprintln!("this server has no type {name}");
+        }
+    }
+    types
+}
+
+/// The statements that make and fill the tables, with the tables.
+fn tables(types: &[Type]) -> (Vec<String>, Vec<Table>) {
+    let (mut statements, mut tables) = (Vec::new(), Vec::new());
+    for (n, types) in types.chunks(TYPES).enumerate() {
+        let table = Table { name: format!("public.typed_{n}"), columns: columns(types) };
+        let mut setup = String::new();
+        let _ = write!(setup, "CREATE TABLE {} (id int PRIMARY KEY", table.name);
+        for (n, one) in types.iter().enumerate() {
+            let _ = write!(setup, ", c{n} {}", one.name);
+            if one.has_array() {
+                let _ = write!(setup, ", a{n} {}[]", one.name);
+            }
+        }
+        let _ = write!(setup, ")");
+        statements.extend([setup, format!("INSERT INTO {} (id) VALUES (0)", table.name)]);
+        for row in 1..ROWS {
+            let values = types.iter().flat_map(|one| {
+                std::iter::once(one.value(row - 1)).chain(one.has_array().then(|| one.array(row)))
+            });
+            statements.push(format!("INSERT INTO {} VALUES ({row}, {})", table.name, list(values)));
+        }
+        tables.push(table);
+    }
+    let keys: Vec<&Type> = types.iter().filter(|one| one.key).collect();
+    for (n, types) in keys.chunks(KEYS).enumerate() {
+        let names: Vec<_> = (0..types.len()).map(|n| format!("c{n}")).collect();
+        let table = Table { name: format!("public.keyed_{n}"), columns: names.clone() };
+        let typed = names.iter().zip(types).map(|(name, one)| format!("{name} {}", one.name));
+        let (typed, names) = (list(typed), list(names.into_iter()));
+        statements.push(format!("CREATE TABLE {} ({typed}, id int, PRIMARY KEY ({names}, id))", table.name));
+        for row in 0..ROWS {
+            let values = list(types.iter().map(|one| one.value(row)));
+            statements.push(format!("INSERT INTO {} VALUES ({values}, {row})", table.name));
+        }
+        tables.push(table);
+    }
+    (statements, tables)
+}
+
+struct Table {
+    name: String,
+    columns: Vec<String>,
+}
+
+fn columns(types: &[Type]) -> Vec<String> {
+    let both = |(n, one): (usize, &Type)| {
+        std::iter::once(format!("c{n}")).chain(one.has_array().then(|| format!("a{n}")))
+    };
+    types.iter().enumerate().flat_map(both).collect()
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
+}
+
+/// Each row gets the values of the next one, so that all go through NULL; in keys, every key changes.
+fn rotate(Table { name, columns }: &Table) -> String {
+    let columns = columns.join(", ");
+    format!(
+        "UPDATE {name} t SET ({columns}) = (SELECT {columns} FROM {name} s \
+         WHERE s.id = (t.id + 1) % {ROWS})"
+    )
+}
+
+async fn set_for(world: &World, whom: &str, settings: &[(&str, &str)]) {
+    for database in world.replicas().iter().chain([world.primary()]) {
+        let client = database.client().await;
+        for (name, value) in settings {
+            let known =
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name = $1) OR $1 LIKE 'plpgsql.%'";
+            if client.query_one(known, &[name]).await.unwrap().get(0) {
+                let value = if *name == "search_path" { "''" } else { &format!("'{value}'") };
+                let set = format!("ALTER {} SET {name} = {value}", whom.replace('%', database.name()));
+                client.batch_execute(&set).await.unwrap();
+            }
+        }
+    }
+}
+
+async fn every_value_is_kept(mode: Mode) {
+    let world = world(mode, 1).build().await;
+    world.primary().execute(MARK).await;
+    world.primary().execute(OWN).await;
+    let (setup, tables) = tables(&types(&world).await);
+    let client = world.primary().client().await;
+    for statement in &setup {
+        let run = client.batch_execute(statement).await;
+        run.unwrap_or_else(|error| panic!("{}: {error:?}", statement.chars().take(200).collect::<String>()));
+    }
+    let role = format!("{}_hostile", world.exchange());
+    world.primary().execute(&format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'secret'")).await;
+    set_for(&world, "DATABASE %", HOSTILE).await;
+    set_for(&world, &format!("ROLE {role} IN DATABASE %"), HOSTILE_TO_US).await;
+    let mut config = world.config();
+    let replicas = config.replicas.iter_mut().map(|replica| &mut replica.url);
+    for url in replicas.chain([&mut config.primary.url]) {
+        let (_, server) = url.split_once('@').unwrap();
+        *url = format!("postgresql://{role}:secret@{server}");
+    }
+    let pgfanout = program().run(&config.write());
+    until_joined(&world, tables.len() + 1).await;
+    let mark = pgfanout.mark();
+    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    until_same(&world, &names).await;
+
+    // A session that is as hostile: the databases' settings, and one more.
+    let client = world.primary().client().await;
+    client.batch_execute("SET client_encoding = 'LATIN1'").await.unwrap();
+    for _ in 0..2 {
+        for table in &tables {
+            client.batch_execute(&rotate(table)).await.unwrap();
+        }
+        until_marked_and_same(&world, &names).await;
+    }
+    for table in &tables {
+        let columns = table.columns.join(", ");
+        let Table { name, .. } = table;
+        let delete = format!(
+            "BEGIN; DELETE FROM {name} WHERE id < 9; INSERT INTO {name} (id, {columns}) \
+             SELECT id - 100, {columns} FROM {name}; COMMIT"
+        );
+        client.batch_execute(&delete).await.unwrap();
+    }
+    until_marked_and_same(&world, &names).await;
+    let failures = |line: &Value| line["event"] == "failed" || line["event"] == "halted";
+    let failed: Vec<_> = pgfanout.log_after(mark).into_iter().filter(failures).collect();
+    assert_eq!(failed, [Value::Null; 0]);
+}
+
+#[tokio::test]
+async fn every_type_keeps_every_value_through_the_broker() {
+    every_value_is_kept(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn every_type_keeps_every_value_without_a_broker() {
+    every_value_is_kept(Mode::Postgres).await;
+}
