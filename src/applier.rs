@@ -1,7 +1,7 @@
 //! The actor that writes one replica: batches that its consumer brings, or the delta from where the
 //! replica stands, and the copies of tables that join.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, AtomicResponse, Context, Handler,
@@ -12,11 +12,11 @@ use actix_rt::task::JoinHandle;
 use crate::{
     applying::Applying,
     batch::Part,
-    config::{self, Config},
+    config::{self, Config, OnTableError},
     error::{Error, Result},
     life::{Ending, Failed, Life, delay},
     postgres::Database,
-    replica::copy::Copier,
+    replica::{copy::Copier, state::Followed},
     replicator::{Drain, SayStatus},
 };
 
@@ -49,10 +49,18 @@ pub struct StandsBy;
 #[rtype(result = "()")]
 struct Report;
 
-/// A table's copy ended.
+/// A table's copy ended, or trying one that was set aside.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct CopyEnded(Result<()>);
+struct CopyEnded(Tried, Result<()>);
+
+/// What was tried.
+struct Tried {
+    id: i32,
+    table: String,
+    /// Whether it was set aside.
+    mending: bool,
+}
 
 /// The actor.
 pub struct Applier {
@@ -63,6 +71,8 @@ pub struct Applier {
     /// The copy of a table, in a task of its own: batches go on meanwhile.
     copy: Option<JoinHandle<()>>,
     copy_failures: u32,
+    /// Tries a table that is set aside.
+    mending: Option<JoinHandle<()>>,
     /// Asks for reports; not a timer of the context, which would keep an applier alive whose owner has gone.
     ticker: Option<JoinHandle<()>>,
 }
@@ -85,6 +95,7 @@ impl Applier {
             life,
             copy: None,
             copy_failures: 0,
+            mending: None,
             ticker: None,
         }
     }
@@ -131,21 +142,27 @@ impl Applier {
         }
     }
 
-    /// Starts to copy the next table that has to be, if none is being copied.
+    /// Starts to copy the next table that has to be, and to try the next one that is set aside, if none is
+    /// under way.
     fn copy_next(&mut self, session: &Applying, context: &Context<Self>) {
-        let running = self.copy.as_ref().is_some_and(|copy| !copy.is_finished());
-        let Some(table) = session.next_to_copy() else { return };
-        if running {
-            return;
+        let is_idle = |task: &Option<JoinHandle<()>>| task.as_ref().is_none_or(JoinHandle::is_finished);
+        let start = |table: Rc<Followed>, wait, mending| {
+            let (copier, address) = (self.copier.clone(), context.address().downgrade());
+            actix_rt::spawn(async move {
+                tokio::time::sleep(wait).await;
+                let ended = copier.copy(&table).await;
+                if let Some(address) = address.upgrade() {
+                    let tried = Tried { id: table.id, table: table.shape.quoted(), mending };
+                    let _ = address.send(CopyEnded(tried, ended)).await;
+                }
+            })
+        };
+        if let Some(table) = session.next_to_copy().filter(|_| is_idle(&self.copy)) {
+            self.copy = Some(start(table, self.copy_delay(), false));
         }
-        let (copier, address, wait) = (self.copier.clone(), context.address().downgrade(), self.copy_delay());
-        self.copy = Some(actix_rt::spawn(async move {
-            tokio::time::sleep(wait).await;
-            let ended = copier.copy(&table).await;
-            if let Some(address) = address.upgrade() {
-                let _ = address.send(CopyEnded(ended)).await;
-            }
-        }));
+        if let Some(table) = session.next_to_mend().filter(|_| is_idle(&self.mending)) {
+            self.mending = Some(start(table, Duration::ZERO, true));
+        }
     }
 
     fn copy_delay(&self) -> Duration {
@@ -153,7 +170,7 @@ impl Applier {
     }
 
     fn stop_tasks(&mut self) {
-        for task in self.copy.take().into_iter().chain(self.ticker.take()) {
+        for task in [self.copy.take(), self.mending.take(), self.ticker.take()].into_iter().flatten() {
             task.abort();
         }
     }
@@ -257,10 +274,17 @@ impl Handler<Report> for Applier {
 impl Handler<CopyEnded> for Applier {
     type Result = AtomicResponse<Self, ()>;
 
-    fn handle(&mut self, CopyEnded(ended): CopyEnded, _: &mut Self::Context) -> Self::Result {
-        self.copy = None;
+    fn handle(&mut self, CopyEnded(tried, ended): CopyEnded, _: &mut Self::Context) -> Self::Result {
+        let isolates = self.replica.on_table_error == OnTableError::Isolate;
+        if tried.mending {
+            self.mending = None;
+        } else {
+            self.copy = None;
+        }
         self.copy_failures = match &ended {
             Ok(()) => 0,
+            // It is set aside, or stays so, and that is said.
+            Err(error) if isolates && error.refused_table().is_some() => 0,
             Err(error) => {
                 let (replica, reason) = (&self.replica.name, error.chain());
                 let retry_in_ms =
@@ -274,11 +298,14 @@ impl Handler<CopyEnded> for Applier {
                 self.copy_failures + 1
             }
         };
-        let copied = ended.is_ok();
-        with_session!(self, |session| session.after_copy(copied), |this, result| {
-            // Said in the log already.
-            let _ = result;
-        })
+        with_session!(
+            self,
+            |session| session.after_copy(tried.id, &tried.table, ended.err()),
+            |this, result| {
+                // Said in the log already.
+                let _ = result;
+            }
+        )
     }
 }
 

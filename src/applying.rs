@@ -47,6 +47,8 @@ pub struct Applying {
     missed: u32,
     /// Reports since anything came.
     quiet: u32,
+    /// From which transaction on the changelog is whole, as the primary told last.
+    trimmed_before: u64,
     applied: Cell<u64>,
     caught_up: Cell<u64>,
 }
@@ -64,7 +66,7 @@ impl Applying {
         let Some(seat) = Seat::take(database, name, &workers).await? else {
             return Err(Error::StandBy(format!("replica {name}: another pgfanout applies")));
         };
-        let replica = Replica::connect(database, name).await?;
+        let replica = Replica::connect(&replica).await?;
         let (applied, caught_up) = (Cell::new(0), Cell::new(0));
         let open = Open::Nothing;
         Ok(Self {
@@ -79,6 +81,7 @@ impl Applying {
             open,
             missed: 0,
             quiet: 0,
+            trimmed_before: 0,
             applied,
             caught_up,
         })
@@ -182,6 +185,11 @@ impl Applying {
                 );
                 self.catch_up_fully(true).await?;
             }
+            // Catching up tells on which table, and goes on without it.
+            Err(error) if self.replica.may_isolate(&error) => {
+                self.replica.renew().await?;
+                self.catch_up_fully(true).await?;
+            }
             Err(error) => return Err(error),
         }
         Ok(None)
@@ -190,7 +198,11 @@ impl Applying {
     /// Whether a table in the part was altered on the primary since it was compared with the replica's.
     fn is_altered(&self, part: &Part) -> bool {
         let altered = |table: &Rc<Followed>| {
-            part.tables.iter().any(|&(id, definition)| table.id == id && table.definition != definition)
+            !self.replica.is_isolated(table.id)
+                && part
+                    .tables
+                    .iter()
+                    .any(|&(id, definition)| table.id == id && table.definition != definition)
         };
         self.replica.tables.iter().any(altered)
     }
@@ -258,6 +270,7 @@ impl Applying {
                 // Queued behind a TRUNCATE or an ALTER TABLE; nothing of ours is broken.
                 Err(error)
                     if error.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE) && error.is_of("primary") => {}
+                Err(error) if replica.isolate(&error).await? => replica.reload().await?,
                 Err(error) => return Err(error),
             }
         }
@@ -321,24 +334,47 @@ impl Applying {
     /// A table whose copy is due.
     #[must_use]
     pub fn next_to_copy(&self) -> Option<Rc<Followed>> {
-        self.replica.tables.iter().find(|table| table.copying).cloned()
+        self.replica.next_to_copy()
     }
 
-    /// Takes note of how a copy ended; a table that is complete joins the others.
+    /// A table that is set aside, and is to be tried again.
+    #[must_use]
+    pub fn next_to_mend(&self) -> Option<Rc<Followed>> {
+        self.replica.next_to_mend()
+    }
+
+    /// Takes note of how a copy ended, or trying a table that is set aside; one that is complete joins the
+    /// others.
     ///
     /// # Errors
     /// As [`Self::catch_up`].
-    pub async fn after_copy(&mut self, copied: bool) -> Result<()> {
-        if !copied {
+    pub async fn after_copy(&mut self, id: i32, table: &str, failure: Option<Error>) -> Result<()> {
+        let mut refused = false;
+        if let Some(error) = failure {
             // It may be that the table, or how far the changelog goes back, does not fit any more.
             self.registry = None;
+            self.replica.tried(id, false);
+            refused = self.replica.isolates(&error).is_some();
+            if refused {
+                self.give_up_begun().await?;
+                self.commit().await?;
+                self.replica.isolate(&error).await?;
+            }
+        } else if self.replica.is_isolated(id) {
+            tracing::info!(
+                event = "table_mended",
+                replica = self.replica.name,
+                table,
+                "the table takes its changes again; it joins the others"
+            );
         }
         if matches!(self.open, Open::Begun(..)) {
             // Between the parts of a batch: reading through the same session does not disturb it.
-            return self.replica.reload().await;
+            return self.replica.look().await;
         }
         self.commit().await?;
         self.replica.reload().await?;
-        self.catch_up().await
+        // What was given up of a batch is not coming again.
+        if refused { self.catch_up_fully(true).await } else { self.catch_up().await }
     }
 }

@@ -122,6 +122,8 @@ pub struct Replica {
     pub database: Database,
     /// What happens to rows found in a table that is to be copied for the first time.
     pub existing_rows: ExistingRows,
+    /// What happens when one table does not take its changes.
+    pub on_table_error: OnTableError,
 }
 
 /// What happens to rows that a replica holds in a table which pgfanout never filled.
@@ -131,6 +133,15 @@ pub enum ExistingRows {
     Refuse,
     /// The primary's rows take their place.
     Replace,
+}
+
+/// What happens when a replica fails on one of its tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnTableError {
+    /// Nothing is applied to the replica until the table is mended.
+    Halt,
+    /// The table is set aside until it is mended; the others go on.
+    Isolate,
 }
 
 /// `[[table]]`

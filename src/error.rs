@@ -1,6 +1,10 @@
 //! What can go wrong, by place and consequence, and how it is told in a log line.
 
-use std::{error::Error as StdError, fmt::Write as _, time::Duration};
+use std::{
+    error::Error as StdError,
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 /// Every failure of a stage.
 ///
@@ -40,6 +44,9 @@ pub enum Error {
     /// thing, the place and the remedy. Tried again at the longest delay until it fits.
     #[error("{0}")]
     Unfit(String),
+    /// A failure that lies with one table of a replica.
+    #[error(transparent)]
+    OfTable(Box<OfTable>),
     /// The broker accepts no messages for now.
     #[error("broker: it accepts no messages: it is short of memory or disk")]
     Blocked,
@@ -49,6 +56,28 @@ pub enum Error {
     /// Another process does this work.
     #[error("{0}")]
     StandBy(String),
+}
+
+/// A failure, and the table with which it lies.
+#[derive(Debug)]
+pub struct OfTable {
+    /// Its number on the primary.
+    pub id: i32,
+    /// Its schema and its name.
+    pub table: (String, String),
+    error: Error,
+}
+
+impl fmt::Display for OfTable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(out)
+    }
+}
+
+impl StdError for OfTable {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.error.source()
+    }
 }
 
 /// The result of a stage's work.
@@ -65,11 +94,35 @@ impl Error {
         move |source| Self::Broker { doing: doing.to_owned(), source }
     }
 
+    /// Builds the adapter for `map_err` that says with which table of a replica it lies.
+    pub fn of_table<'a>(id: i32, schema: &'a str, table: &'a str) -> impl FnOnce(Self) -> Self + use<'a> {
+        move |error| match error {
+            Self::OfTable(_) => error,
+            _ => Self::OfTable(Box::new(OfTable { id, table: (schema.to_owned(), table.to_owned()), error })),
+        }
+    }
+
+    /// The table of a replica with which it lies, if it does not pass by itself.
+    #[must_use]
+    pub fn refused_table(&self) -> Option<&OfTable> {
+        match self {
+            Self::OfTable(of) if self.is_refusal() => Some(of),
+            _ => None,
+        }
+    }
+
+    /// Whether a replica does not take what the primary has, until somebody mends that.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.needs_operator() && !self.is_of("primary")
+    }
+
     /// The SQLSTATE, if a database said one.
     #[must_use]
     pub fn sqlstate(&self) -> Option<&tokio_postgres::error::SqlState> {
         match self {
             Self::Postgres { source, .. } => source.code(),
+            Self::OfTable(of) => of.error.sqlstate(),
             _ => None,
         }
     }
@@ -77,7 +130,11 @@ impl Error {
     /// Whether it is an answer of this database.
     #[must_use]
     pub fn is_of(&self, name: &str) -> bool {
-        matches!(self, Self::Postgres { database, .. } if database == name)
+        match self {
+            Self::Postgres { database, .. } => database == name,
+            Self::OfTable(of) => of.error.is_of(name),
+            _ => false,
+        }
     }
 
     /// Whether the broker sent what cannot be read, and so would send it to every connection.
@@ -97,6 +154,7 @@ impl Error {
     pub fn needs_operator(&self) -> bool {
         match self {
             Self::Unfit(_) => true,
+            Self::OfTable(of) => of.error.needs_operator(),
             Self::Postgres { source, .. } => source.code().is_some_and(|state| needs_operator(state.code())),
             _ => false,
         }
@@ -107,6 +165,7 @@ impl Error {
     #[must_use]
     pub fn halt(&self) -> String {
         match self {
+            Self::OfTable(of) => of.error.halt(),
             Self::Postgres { database, .. } if database != "primary" => format!(
                 "{}; nothing of it was applied: mend what refuses it there (a constraint, trigger, type or right \
                  that the primary does not have), and it goes on by itself",

@@ -113,7 +113,7 @@
 //! | a row larger than a message may be | it travels as a reference, and the replica catches up; large rows are read in pieces |
 //! | a copy is interrupted | it goes on with the chunks that are not noted as copied |
 //! | a table was altered | the replica compares it before it applies more, and halts if it does not fit |
-//! | a replica refuses a row | it halts with table and constraint, applies nothing wrong, and looks again |
+//! | a replica refuses a row | it halts with table and constraint, applies nothing wrong, and looks again; or it [sets the table aside](replica::isolate), if that is wanted |
 //! | a replica was away for longer than the changelog goes back | its tables are copied anew |
 //! | a replica was put back to an older state | it catches up, or its tables are copied anew |
 //! | the primary was put back, moved or replaced | replicas that have what it does not know halt, and say how to have them copied anew |

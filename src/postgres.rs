@@ -115,3 +115,9 @@ pub async fn within<T>(limit: Duration, doing: &str, work: impl Future<Output = 
 pub fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
+
+/// Quotes the name of a table for SQL.
+#[must_use]
+pub fn quote_names(schema: &str, table: &str) -> String {
+    format!("{}.{}", quote_identifier(schema), quote_identifier(table))
+}

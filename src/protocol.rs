@@ -47,6 +47,19 @@
 //! `t`. So writing that delta makes the table hold `state(t)`: from then on the invariant is the table's, too.
 //! Until then it is named by `status`, and excepted.
 //!
+//! **A table that is set aside** ([`replica::isolate`](crate::replica::isolate)) is left where it stands: in one
+//! statement it gets the replica's position `p` as its own snapshot `o`, unless it has one already, after the
+//! transaction in which it failed was rolled back. From then on the replica's position speaks of the other tables
+//! alone, and for them nothing changes: the lemma holds for any set of tables, if deltas and states are those of
+//! that set, and a delta leaves out whole tables, never a part of one. So a commit shows all others at one `p`.
+//! The table itself holds `state(o)`, as nothing is written to it but the delta from `o` to some `t`, with `o`
+//! becoming `t` in the same transaction, which names the `o` that it replaces. It returns as a table does that
+//! was copied: one transaction writes its delta from `o`, and that of the others from `p`, to the same `t`, and
+//! takes its own snapshot away. Entries after `o` stay in the changelog, as the replica reports the oldest of
+//! `p` and `o`; where a limit took them, or the table lost what it held, it is copied. That it is set aside is
+//! committed before anything is applied without it; should the process believe in it longer than the note is
+//! there, it only waits longer.
+//!
 //! **Nothing is lost.** Let a transaction be committed on the primary and not on a replica, everything being
 //! up again. Either the publisher has not cut it yet: it looks at the changelog whenever it is notified, and
 //! at times anyway. Or it has, in a batch to `t`, which is published, cut again from the same start, or lost.

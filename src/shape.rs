@@ -8,7 +8,7 @@ use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 use crate::{
     change::{Column, Kind, Writer},
     error::{Error, Result},
-    postgres::{Session, quote_identifier},
+    postgres::{Session, quote_identifier, quote_names},
     record,
 };
 
@@ -63,6 +63,12 @@ pub struct KeyColumn {
 pub type Key = Vec<Option<Cow<'static, str>>>;
 
 impl Shape {
+    /// That of a table which does not fit: nothing is written to it.
+    #[must_use]
+    pub fn unknown(schema: &str, table: &str) -> Self {
+        Self { schema: schema.to_owned(), table: table.to_owned(), ..Self::default() }
+    }
+
     /// Reads the shape of the table `oid` from the catalogs.
     ///
     /// # Errors
@@ -77,8 +83,7 @@ impl Shape {
         let statement = include_str!("../sql/shape.sql");
         let rows = session.query("reading a table's columns", statement, &[&oid, &columns, &key]).await?;
         let database = session.database();
-        let (schema, table) = (schema.to_owned(), table.to_owned());
-        let mut shape = Self { oid, schema, table, ..Self::default() };
+        let mut shape = Self { oid, ..Self::unknown(schema, table) };
         let mut key_columns = Vec::new();
         for (at, row) in rows.iter().enumerate() {
             let kind = match row.get("kind") {
@@ -129,7 +134,7 @@ impl Shape {
     /// Its name in SQL.
     #[must_use]
     pub fn quoted(&self) -> String {
-        format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.table))
+        quote_names(&self.schema, &self.table)
     }
 
     /// The table with the names of its key's columns, for whoever has to look into it.

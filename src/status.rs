@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `unreachable` | its database could not be asked |
 //! | `halted` | no process applies to it, the one that does last reported that it cannot go on, or it stands in another history than the primary has |
+//! | `isolating` | tables are set aside, on which it failed (`on_table_error = "isolate"`); the others go on |
 //! | `copying` | a table is being copied, about to join the others, or not yet taken up; or there is none yet |
 //! | `catching-up` | a change that it lacks was logged more than ten seconds ago, or was trimmed; or the primary could not say |
 //! | `following` | otherwise |
@@ -51,7 +52,8 @@
 //!     "missing_tables": 0,                  captured and not taken up yet
 //!     "copies": [{"table": "public.users", "phase": "rows", "rows": 500, "rows_expected": 1000,
 //!                 "bytes": 20480, "bytes_expected": 40960, "percent": 50.0,
-//!                 "rows_per_second": 250.0, "bytes_per_second": 10240.0, "seconds_left": 2.0}]
+//!                 "rows_per_second": 250.0, "bytes_per_second": 10240.0, "seconds_left": 2.0}],
+//!     "isolated": [{"table": "public.t", "cause": "…", "seconds_ago": 60.0}]         set aside, with the remedy
 //!   }]
 //! }
 //! ```
@@ -94,7 +96,7 @@ pub(crate) mod units;
 pub use broker::{Broker, Queue, QueueState};
 pub use judge::State;
 pub use primary::{Behind, BrokenTable, Changelog, LastBatch, Primary, PrimaryState, Publisher, Reported};
-pub use replica::{Copy, Phase, Position, Replica};
+pub use replica::{Copy, Isolated, Phase, Position, Replica};
 
 /// How long anybody may take to connect and to answer. The primary is asked twice: what it says of
 /// itself, and how far behind the positions are that the replicas told.

@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS pgfanout.replicated_table (
     definition bigint NOT NULL,
     -- Whether pgfanout made it, and so has to make its secondary indexes.
     created boolean NOT NULL,
-    -- Where it stands, if not at the position: it is being copied, or about to join.
+    -- Where it stands, if not at the position: it is being copied, about to join, or set aside.
     snapshot pg_snapshot,
     -- The last moment of the primary's history that was noted for it while it stands apart, by name.
     number bigint,
@@ -67,6 +67,18 @@ CREATE TABLE IF NOT EXISTS pgfanout.copy_chunk (
     planned_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     copied_at timestamptz,
     PRIMARY KEY (table_id, copy, number)
+);
+
+-- The tables that are set aside, because the replica failed on them. Those that are replicated here have a
+-- snapshot of their own: where they were left.
+CREATE TABLE IF NOT EXISTS pgfanout.isolated_table (
+    -- As that of pgfanout.replicated_table, which need not have it: a table may not fit from the beginning.
+    id integer PRIMARY KEY,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    -- What is wrong, with the remedy.
+    cause text NOT NULL,
+    since timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
 INSERT INTO pgfanout.replica_installation (version) VALUES (1) ON CONFLICT DO NOTHING;

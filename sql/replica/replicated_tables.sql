@@ -1,4 +1,5 @@
--- The tables that are replicated here, those that vanished included: their oid is NULL.
+-- The tables that are replicated here, those that vanished included: their oid is NULL. lost: the table or
+-- one of its columns is gone, and what was in it.
 -- Reads: pgfanout.replicated_table, catalogs.
 SELECT
     t.id,
@@ -13,7 +14,12 @@ SELECT
     t.number,
     t.token::text AS token,
     t.copy::text AS copy,
-    t.copying
+    t.copying,
+    (
+        SELECT count(*)
+        FROM pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attname = ANY (t.columns) AND a.attnum > 0 AND NOT a.attisdropped
+    ) < cardinality(t.columns) AS lost
 FROM
     pgfanout.replicated_table t
     LEFT JOIN (

@@ -1,13 +1,13 @@
 -- The tables that are replicated here, and how far those came that are being copied.
 -- Returns for each its number, its name, whether it stands apart from the others (it is being copied, or
--- about to join), whether it is being copied, what its copy expected and what it has; pieces: how many
+-- about to join; one that is set aside counts only while it is copied), whether it is being copied, what its copy expected and what it has; pieces: how many
 -- were planned; planned: whether the last one was; open: how many are not copied; and over the pieces
 -- copied within the last minute, rows and bytes a second, NULL if there was none.
--- Reads pgfanout.replicated_table, pgfanout.copy_chunk (never the keys in it).
+-- Reads pgfanout.replicated_table, pgfanout.isolated_table, pgfanout.copy_chunk (never the keys in it).
 SELECT
     t.id,
     format('%I.%I', t.schema_name, t.table_name) AS name,
-    t.snapshot IS NOT NULL AS apart,
+    t.snapshot IS NOT NULL AND (t.copying OR i.id IS NULL) AS apart,
     t.copying,
     t.rows_expected,
     t.bytes_expected,
@@ -20,6 +20,7 @@ SELECT
     c.recent_bytes / c.recent_seconds AS bytes_per_second
 FROM
     pgfanout.replicated_table t
+    LEFT JOIN pgfanout.isolated_table i ON i.id = t.id
     CROSS JOIN LATERAL (
         SELECT
             coalesce(sum(p.row_count), 0)::int8 AS rows,

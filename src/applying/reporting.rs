@@ -1,8 +1,16 @@
 //! What an applier tells: to the primary, which trims by it and answers with what the applier should know,
 //! and to the log.
 
+use std::rc::Rc;
+
 use super::{Applying, Open};
-use crate::{error::Result, postgres::Database, primary::source::Report};
+use crate::{
+    error::Result,
+    postgres::Database,
+    primary::source::{Name, Report},
+    replica::state::Followed,
+    snapshot::Snapshot,
+};
 
 /// For how many reports in a row the primary may say that more was published, while nothing comes, before
 /// it is taken for lost.
@@ -23,7 +31,8 @@ impl Applying {
             // No transaction stays open on the replica because a publisher is gone.
             self.give_up_begun().await?;
         }
-        let resync = matches!(self.open, Open::Nothing) && self.replica.feel_pulse().await?;
+        let idle = matches!(self.open, Open::Nothing);
+        let look_anew = idle && (self.replica.feel_pulse().await? || self.replica.is_retry_due());
         let Some(position) = self.position().cloned() else {
             // No table was captured yet when we last looked.
             self.registry = None;
@@ -36,7 +45,7 @@ impl Applying {
             Err(error) if error.needs_operator() => return Err(error),
             Err(_) => return Ok(()),
         }
-        if resync {
+        if look_anew {
             self.replica.reload().await?;
             self.registry = None;
         }
@@ -45,12 +54,20 @@ impl Applying {
             return self.catch_up().await;
         }
         let (replica, Some(source)) = (&self.replica, &self.source) else { return Ok(()) };
-        let Some(oldest) = replica.oldest() else { return Ok(()) };
-        let state =
-            if replica.tables.iter().any(|table| table.own.is_some()) { "copying" } else { "following" };
-        let name = replica.names().into_iter().min_by_key(|name| name.0);
-        let oldest_xmin = oldest.xmin();
-        let report = Report { oldest, name, state };
+        let Some(reach) = replica.moments(false).map(|(snapshot, _)| snapshot.xmin()).min() else {
+            return Ok(());
+        };
+        // What is set aside holds the changelog as a replica does that is away; in vain once that was trimmed.
+        let held = |(snapshot, _): &(&Snapshot, &Name)| {
+            snapshot.xmin() >= self.trimmed_before || snapshot.xmin() >= reach
+        };
+        let Some((oldest, _)) =
+            replica.moments(true).filter(held).min_by_key(|(snapshot, _)| snapshot.xmin())
+        else {
+            return Ok(());
+        };
+        let name = replica.moments(true).filter(held).map(|(_, name)| name).min_by_key(|name| name.0);
+        let report = Report { oldest, name, state: self.state() };
         let reporting = async {
             source.reader.session().prove().await?;
             source.report(&replica.name, &report).await
@@ -59,8 +76,12 @@ impl Applying {
             self.source = None;
             return Ok(());
         };
-        let ready = self.replica.tables.iter().any(|table| table.own.is_some() && !table.copying);
-        if self.registry.as_ref() != Some(&told.registry) || oldest_xmin < told.trimmed_before {
+        self.trimmed_before = told.trimmed_before;
+        let is_ready = |table: &Rc<Followed>| {
+            table.own.is_some() && !table.copying && !self.replica.is_isolated(table.id)
+        };
+        let ready = self.replica.tables.iter().any(is_ready);
+        if self.registry.as_ref() != Some(&told.registry) || reach < told.trimmed_before {
             self.registry = None;
             return self.catch_up().await;
         }
@@ -70,6 +91,17 @@ impl Applying {
             return self.catch_up().await;
         }
         Ok(())
+    }
+
+    /// In a word.
+    fn state(&self) -> &'static str {
+        if !self.replica.isolated.is_empty() {
+            "isolating"
+        } else if self.replica.tables.iter().any(|table| table.own.is_some()) {
+            "copying"
+        } else {
+            "following"
+        }
     }
 
     /// Commits what is whole; the beginning of a batch is given up.
@@ -85,13 +117,15 @@ impl Applying {
     pub fn say_status(&self) {
         let position =
             self.replica.position.as_ref().map(|position| position.snapshot.to_string()).unwrap_or_default();
-        let copying = self.replica.tables.iter().filter(|table| table.own.is_some()).count();
+        let copying = |table: &&Rc<Followed>| table.own.is_some() && !self.replica.is_isolated(table.id);
+        let copying = self.replica.tables.iter().filter(copying).count();
         tracing::info!(
             event = "status",
             stage = "applier",
             replica = self.replica.name,
             position,
             copying,
+            isolated = self.replica.isolated.len(),
             tables = self.replica.tables.len(),
             changes = self.applied.take(),
             caught_up = self.caught_up.take(),

@@ -1,7 +1,7 @@
 //! `[[replica]]`
 
 use super::{
-    ExistingRows, Primary, Replica,
+    ExistingRows, OnTableError, Primary, Replica,
     postgres_url::{self, targets},
     section::Section,
 };
@@ -9,6 +9,9 @@ use crate::postgres::Database;
 
 const EXISTING_ROWS: [(&str, ExistingRows); 2] =
     [("refuse", ExistingRows::Refuse), ("replace", ExistingRows::Replace)];
+
+const ON_TABLE_ERROR: [(&str, OnTableError); 2] =
+    [("halt", OnTableError::Halt), ("isolate", OnTableError::Isolate)];
 
 /// Of the bytes of a name: what PostgreSQL and log readers take for a short one.
 const MAX_NAME_BYTES: usize = 63;
@@ -42,6 +45,7 @@ fn replica(section: &Section<'_>) -> Option<Replica> {
     let given = section.text("name");
     let database = postgres_url::read(section, "replica");
     let existing_rows = section.choice("existing_rows", &EXISTING_ROWS).unwrap_or(ExistingRows::Refuse);
+    let on_table_error = section.choice("on_table_error", &ON_TABLE_ERROR).unwrap_or(OnTableError::Halt);
     section.finish();
     if let Some(name) = &given
         && let Err(why) = check_name(&name.value)
@@ -51,7 +55,7 @@ fn replica(section: &Section<'_>) -> Option<Replica> {
     let mut database = database?;
     let name = given.map_or_else(|| name_of(&database), |text| text.value);
     database.name = format!("replica {name}");
-    Some(Replica { name, database, existing_rows })
+    Some(Replica { name, database, existing_rows, on_table_error })
 }
 
 fn is_allowed(c: char) -> bool {

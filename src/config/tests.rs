@@ -105,6 +105,8 @@ fn only_urls_have_to_be_given() {
     assert_eq!(config.primary.tables[0].to_string(), "*.*");
     assert_eq!(config.shutdown_grace, Duration::from_secs(20));
     assert!(config.broker.is_none());
+    let line = sole(&format!("{MINIMAL}on_table_error = \"skip\""));
+    assert!(line.ends_with("found \"skip\", expected \"halt\" or \"isolate\""), "{line}");
     let lines = refused("");
     assert_eq!(
         lines,

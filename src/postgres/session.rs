@@ -74,6 +74,12 @@ impl Session {
         &self.database.name
     }
 
+    /// What it is connected to.
+    #[must_use]
+    pub const fn server(&self) -> &Database {
+        &self.database
+    }
+
     /// The driver's client, for what needs it.
     #[must_use]
     pub const fn client(&self) -> &Client {

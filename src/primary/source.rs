@@ -199,7 +199,7 @@ pub struct Report<'a> {
     pub oldest: &'a Snapshot,
     /// The oldest name that it noted.
     pub name: Option<&'a Name>,
-    /// `following`, `catching-up`, `copying` or `halted`.
+    /// `following`, `catching-up`, `copying`, `isolating` or `halted`.
     pub state: &'a str,
 }
 

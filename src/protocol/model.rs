@@ -31,6 +31,10 @@ enum Flaw {
     TrimmedIgnored,
     /// A replica that stays behind is not noticed.
     NotReported,
+    /// A table that was set aside joins as if it stood where the others stand.
+    JoinedAtThePosition,
+    /// What a table that is set aside lacks is trimmed unnoticed.
+    IsolatedTrimmed,
 }
 
 /// A committed transaction: its entries of the changelog are its keys.
@@ -152,6 +156,10 @@ struct Replica {
     unacknowledged: VecDeque<Part>,
     /// The position that the primary knows of.
     reported: Snapshot,
+    /// Where the first of two tables stands while it is set aside.
+    own: Option<Snapshot>,
+    /// Whether it is mended, and joins when the replica catches up next.
+    mended: bool,
 }
 
 struct World {
@@ -166,6 +174,11 @@ struct World {
 }
 
 const KEYS: u8 = 8;
+
+/// Whether a key is one of the table that may be set aside.
+fn is_fragile(key: u8) -> bool {
+    key < 3
+}
 
 fn encode(rows: &[(u8, Option<u64>)]) -> Vec<u8> {
     serde_json::to_vec(rows).expect("it is plain")
@@ -183,6 +196,8 @@ impl World {
             queue: VecDeque::new(),
             unacknowledged: VecDeque::new(),
             reported: from.clone(),
+            own: None,
+            mended: false,
         };
         let replicas = vec![replica(), replica()];
         let random = fastrand::Rng::with_seed(seed);
@@ -197,8 +212,10 @@ impl World {
             40..52 => self.publish(),
             52..55 => self.note(),
             55..78 => return self.deliver(at),
-            78..83 => return self.report(at),
-            83..86 => self.crash_replica(at),
+            78..82 => return self.report(at),
+            82 => return self.isolate(at),
+            83 => return self.mend(at),
+            84..86 => self.crash_replica(at),
             86..88 => {
                 self.from = self.primary.resume_from(self.flaw);
                 self.unnoted = None;
@@ -334,6 +351,9 @@ impl World {
                 let rows: Vec<(u8, Option<u64>)> =
                     serde_json::from_slice(&part.body).map_err(|e| e.to_string())?;
                 for (key, row) in rows {
+                    if replica.own.is_some() && is_fragile(key) {
+                        continue;
+                    }
                     match row {
                         Some(value) => replica.working.insert(key, value),
                         None => replica.working.remove(&key),
@@ -357,7 +377,11 @@ impl World {
 
     /// What every reader of the replica sees from now on: a moment of the primary, and never an earlier one.
     fn commit_rows(&mut self, at: usize, rows: Rows, to: Snapshot) -> Result<(), String> {
-        let expected = self.primary.state(&to);
+        let mut expected = self.primary.state(&to);
+        if let Some(own) = &self.replicas[at].own {
+            expected.retain(|key, _| !is_fragile(*key));
+            expected.extend(self.primary.state(own).into_iter().filter(|(key, _)| is_fragile(*key)));
+        }
         let replica = &mut self.replicas[at];
         if rows != expected {
             return Err(format!("replica {at} at {to}: {rows:?}, the primary had {expected:?}"));
@@ -376,26 +400,73 @@ impl World {
         let replica = &mut self.replicas[at];
         replica.open = Open::Nothing;
         let position = replica.position.clone();
+        let joins = std::mem::take(&mut replica.mended).then(|| replica.own.take()).flatten();
+        let apart = joins.is_some() || replica.own.is_some();
         self.primary.record(&position, &now, false, self.flaw);
-        let rows = if self.primary.is_trimmed(&position) && self.flaw != Flaw::TrimmedIgnored {
-            self.primary.state(&now)
-        } else {
-            let mut rows = self.replicas[at].rows.clone();
-            for (key, row) in self.primary.delta(&position, &now) {
-                match row {
-                    Some(value) => rows.insert(key, value),
-                    None => rows.remove(&key),
-                };
-            }
-            rows
-        };
+        let rows = self.replicas[at].rows.clone();
+        let mut rows = self.caught_up(rows, &position, &now, |key| !apart || !is_fragile(key), false);
+        if let Some(own) = joins {
+            let from = if self.flaw == Flaw::JoinedAtThePosition { &position } else { &own };
+            rows = self.caught_up(rows, from, &now, is_fragile, self.flaw == Flaw::IsolatedTrimmed);
+        }
         self.commit_rows(at, rows, now)
+    }
+
+    /// The rows with the delta of some keys written to them; those keys are copied anew if it was trimmed.
+    fn caught_up(
+        &self,
+        mut rows: Rows,
+        from: &Snapshot,
+        to: &Snapshot,
+        of: impl Fn(u8) -> bool,
+        blind: bool,
+    ) -> Rows {
+        if self.primary.is_trimmed(from) && self.flaw != Flaw::TrimmedIgnored && !blind {
+            rows.retain(|key, _| !of(*key));
+            rows.extend(self.primary.state(to).into_iter().filter(|(key, _)| of(*key)));
+            return rows;
+        }
+        for (key, row) in self.primary.delta(from, to).into_iter().filter(|(key, _)| of(*key)) {
+            match row {
+                Some(value) => rows.insert(key, value),
+                None => rows.remove(&key),
+            };
+        }
+        rows
+    }
+
+    /// The replica fails on one table, which is set aside where it stands; what is open is rolled back, and
+    /// the others catch up.
+    fn isolate(&mut self, at: usize) -> Result<(), String> {
+        self.commit(at)?;
+        let replica = &mut self.replicas[at];
+        (replica.open, replica.working) = (Open::Nothing, replica.rows.clone());
+        // It may fail again while it joins.
+        (replica.own, replica.mended) = (replica.own.take().or(Some(replica.position.clone())), false);
+        self.catch_up(at)
+    }
+
+    /// A table that is set aside takes the changes since, by itself.
+    fn mend(&mut self, at: usize) -> Result<(), String> {
+        let Some(own) = self.replicas[at].own.clone() else { return Ok(()) };
+        let now = self.primary.now();
+        self.primary.record(&own, &now, false, self.flaw);
+        let rows = self.replicas[at].rows.clone();
+        let rows = self.caught_up(rows, &own, &now, is_fragile, self.flaw == Flaw::IsolatedTrimmed);
+        let replica = &mut self.replicas[at];
+        // Another session writes; what is open touches none of its rows.
+        replica.working.retain(|key, _| !is_fragile(*key));
+        replica.working.extend(rows.iter().filter(|(key, _)| is_fragile(**key)));
+        (replica.own, replica.mended) = (Some(now), true);
+        let position = replica.position.clone();
+        self.commit_rows(at, rows, position)
     }
 
     /// Tells the primary where the replica stands, and hears how far batches were published.
     fn report(&mut self, at: usize) -> Result<(), String> {
         let replica = &mut self.replicas[at];
-        replica.reported = replica.position.clone();
+        let own = replica.own.clone().filter(|own| own.is_subset_of(&replica.position));
+        replica.reported = own.unwrap_or(replica.position.clone());
         let published = self.primary.batches.iter().rfind(|batch| batch.for_all && batch.published);
         let behind = published.is_some_and(|batch| !batch.to.is_subset_of(&replica.position));
         if behind && self.flaw != Flaw::NotReported { self.catch_up(at) } else { Ok(()) }
@@ -458,6 +529,10 @@ impl World {
             self.publish();
             self.note();
             for at in 0..self.replicas.len() {
+                if self.replicas[at].own.is_some() {
+                    self.mend(at)?;
+                    self.catch_up(at)?;
+                }
                 self.deliver(at)?;
                 self.report(at)?;
             }
@@ -497,6 +572,8 @@ fn a_broken_promise_is_noticed() {
         Flaw::WrittenTwice,
         Flaw::TrimmedIgnored,
         Flaw::NotReported,
+        Flaw::JoinedAtThePosition,
+        Flaw::IsolatedTrimmed,
     ] {
         assert!((0..500).any(|seed| history(seed, flaw).is_err()), "{flaw:?} goes unnoticed");
     }

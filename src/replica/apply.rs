@@ -1,12 +1,15 @@
 //! Applying batches that came through the broker.
 
-use std::{borrow::Cow, fmt::Write as _, rc::Rc};
+use std::{borrow::Cow, rc::Rc};
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
 use tokio_postgres::error::SqlState;
 
-use super::state::{Followed, Replica};
+use super::{
+    empty::{Named, empty},
+    state::{Followed, Replica},
+};
 use crate::{
     batch::Part,
     change::{self, Change, Operation, Record},
@@ -136,8 +139,8 @@ pub async fn write(replica: &Replica, work: Work) -> Result<Written> {
     if work.incomplete {
         return Ok(Written::CatchUp);
     }
-    let truncated: Vec<&Shape> = work.truncated.iter().map(|table| &table.shape).collect();
-    truncate(&replica.session, &truncated).await?;
+    let truncated: Vec<Named<'_>> = work.truncated.iter().map(|table| table.named()).collect();
+    empty(&replica.session, &truncated).await?;
     for table in work.tables {
         replica.writes(&table.table.shape);
         delete(&replica.session, &table.table.shape, table.keys.iter()).await?;
@@ -148,21 +151,6 @@ pub async fn write(replica: &Replica, work: Work) -> Result<Written> {
         }
     }
     Ok(Written::All)
-}
-
-/// Empties the tables, all at once: they may refer to one another.
-///
-/// # Errors
-/// When the replica refuses or the link breaks.
-pub async fn truncate(replica: &Session, tables: &[&Shape]) -> Result<()> {
-    let mut names = String::new();
-    for shape in tables {
-        let _ = write!(names, "{}{}", if names.is_empty() { "" } else { ", " }, shape.quoted());
-    }
-    match names.is_empty() {
-        true => Ok(()),
-        false => replica.run("truncating tables", &format!("TRUNCATE {names}")).await,
-    }
 }
 
 /// Removes the rows with these keys.

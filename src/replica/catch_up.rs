@@ -5,7 +5,8 @@ use std::rc::Rc;
 use tokio_postgres::types::ToSql;
 
 use super::{
-    apply::{Copy, delete, truncate},
+    apply::{Copy, delete},
+    empty::empty,
     state::{Followed, Replica},
 };
 use crate::{
@@ -38,14 +39,15 @@ pub enum Caught {
     To(Batch, u64),
 }
 
-/// Brings all tables that are not being copied to one moment, now; tables whose copy is done join the
+/// Brings all tables that are neither being copied nor set aside to one moment, now; tables whose copy is done join the
 /// others thereby. Where nothing changed, the position moves only if `forced`.
 ///
 /// # Errors
 /// When the primary or the replica fails; nothing is committed then, or the outcome is unknown.
 pub async fn catch_up(replica: &mut Replica, source: &Source, forced: bool) -> Result<Caught> {
     let Some(position) = replica.position.clone() else { return Ok(Caught::Nothing) };
-    let tables: Vec<Rc<Followed>> = replica.tables.iter().filter(|table| !table.copying).cloned().collect();
+    let follows = |table: &&Rc<Followed>| !table.copying && !replica.is_isolated(table.id);
+    let tables: Vec<Rc<Followed>> = replica.tables.iter().filter(follows).cloned().collect();
     let joining: Vec<i32> = tables.iter().filter(|table| table.own.is_some()).map(|table| table.id).collect();
     let start =
         |table: &Rc<Followed>| table.own.clone().map(|from| Since { from, tables: Some(vec![table.id]) });
@@ -151,17 +153,17 @@ async fn name(source: &Source, delta: &Delta<'_>, replica: &str, from: &Snapshot
 
 /// Writes a delta in the replica's open transaction.
 async fn write(replica: &Session, tables: &[Rc<Followed>], delta: &Delta<'_>) -> Result<u64> {
-    let followed = |id: i32| tables.iter().find(|table| table.id == id).map(|table| &table.shape);
-    let truncated: Vec<&Shape> = delta.truncated().filter_map(|table| followed(table.id)).collect();
-    truncate(replica, &truncated).await?;
+    let followed = |id: i32| tables.iter().find(|table| table.id == id).map(Rc::as_ref);
+    let truncated = delta.truncated().filter_map(|table| followed(table.id));
+    empty(replica, &truncated.map(Followed::named).collect::<Vec<_>>()).await?;
     if !delta.is_small() {
         // All old rows go before the first new one comes: a value that has to be unique may have moved
         // from a row at the end of the delta to one at its start.
         let mut cursor = Cursor::default();
         while let Some(groups) = delta.next(&mut cursor).await? {
             for group in &groups {
-                if let Some(shape) = followed(group.table.id) {
-                    delete(replica, shape, group.keys.iter().map(|changed| &changed.key)).await?;
+                if let Some(table) = followed(group.table.id) {
+                    delete_group(replica, table, group).await?;
                 }
             }
         }
@@ -169,16 +171,21 @@ async fn write(replica: &Session, tables: &[Rc<Followed>], delta: &Delta<'_>) ->
     let (mut cursor, mut changes) = (Cursor::default(), 0);
     while let Some(groups) = delta.next(&mut cursor).await? {
         for group in &groups {
-            let Some(shape) = followed(group.table.id) else { continue };
+            let Some(table) = followed(group.table.id) else { continue };
             // A second spelling of a key may come in a later group: its row is written again then.
-            if delta.is_small() || shape.is_respellable() {
-                delete(replica, shape, group.keys.iter().map(|changed| &changed.key)).await?;
+            if delta.is_small() || table.shape.is_respellable() {
+                delete_group(replica, table, group).await?;
             }
-            write_rows(replica, delta, group, shape).await?;
+            write_rows(replica, delta, group, &table.shape).await.map_err(table.to_blame())?;
             changes += group.keys.len() as u64;
         }
     }
     Ok(changes)
+}
+
+async fn delete_group(replica: &Session, table: &Followed, group: &Group) -> Result<()> {
+    let keys = group.keys.iter().map(|changed| &changed.key);
+    delete(replica, &table.shape, keys).await.map_err(table.to_blame())
 }
 
 /// Copies the rows of a group that are there, as they come from the primary, into a table of this shape.

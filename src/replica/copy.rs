@@ -50,12 +50,15 @@ struct Worker {
 
 impl Copier {
     /// Copies one table and makes it ready to join: it stands at one moment of the primary then, with all
-    /// its indexes.
+    /// its indexes. One that was copied before, and set aside, only lacks changes.
     ///
     /// # Errors
     /// When a database fails: call again, it goes on where it was.
     pub async fn copy(&self, table: &Rc<Followed>) -> Result<()> {
         let first = self.worker(table).await?;
+        if !table.copying {
+            return self.complete(&first.replica, table).await;
+        }
         let chunk_bytes = self.settings.chunk_bytes;
         let (planner, copied) = Planner::resume(&first.replica, Rc::clone(table), chunk_bytes).await?;
         let mut workers = vec![first];
@@ -71,7 +74,7 @@ impl Copier {
         };
         let planner = Mutex::new(planner);
         let work = workers.iter().map(|worker| worker.work(table, &planner, &origin, &progress));
-        try_join_all(work).await?;
+        try_join_all(work).await.map_err(table.to_blame())?;
         progress.end();
         self.complete(&first.replica, table).await
     }
@@ -111,7 +114,8 @@ impl Copier {
         self.compare_histories(&source.control, replica, table).await?;
         let mut from = table.own.clone();
         while let Some(snapshot) = &from {
-            match catch_up_table(replica, &self.replica, &source, table, snapshot).await? {
+            let caught = catch_up_table(replica, &self.replica, &source, table, snapshot).await;
+            match caught.map_err(table.to_blame())? {
                 Caught::To(batch, changes) if changes > SMALL_DELTA => from = Some(batch.to),
                 Caught::To(..) | Caught::Nothing => break,
                 Caught::Unfit => {
@@ -123,7 +127,7 @@ impl Copier {
                 }
             }
         }
-        if table.created {
+        if table.created && table.copying {
             self.build_indexes(&source, table).await?;
         }
         let ready = include_str!("../../sql/replica/end_copy.sql");
@@ -136,7 +140,7 @@ impl Copier {
         let reading = TableDefinition::read(&source.control, captured.relation, &captured.key);
         let Some(definition) = reading.await? else { return Ok(()) };
         let builder = self.to.connect(&format!("pgfanout copy {}", self.replica)).await?;
-        finish(&builder, &definition).await
+        finish(&builder, &definition).await.map_err(table.to_blame())
     }
 }
 

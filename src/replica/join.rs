@@ -8,15 +8,15 @@ use tokio_postgres::types::ToSql;
 use super::{
     create::create_missing,
     definition::TableDefinition,
-    state::{ANEW, Replica},
+    empty::empty,
+    state::{ANEW, Followed, Replica},
 };
 use crate::{
     batch::Batch,
     config::ExistingRows,
     error::{Error, Result},
-    postgres::quote_identifier,
-    primary::source::{Captured, Source, Standing},
-    snapshot::Snapshot,
+    postgres::quote_names,
+    primary::source::{Captured, Name, Source, Standing},
 };
 
 /// What joining found to do.
@@ -49,11 +49,22 @@ pub async fn join(replica: &mut Replica, source: &Source, existing: ExistingRows
     renumber(replica, &captured).await?;
     leave(replica, &captured, &mut joined).await?;
     for table in &captured {
-        let name = format!("{}.{}", quote_identifier(&table.schema), quote_identifier(&table.table));
+        let name = quote_names(&table.schema, &table.table);
         if let Some(reason) = &table.broken {
             joined.waiting.push((name, reason.clone()));
-        } else if join_table(replica, source, table, existing).await? {
-            joined.copying.push(name);
+            continue;
+        }
+        if replica.is_left_alone(table.id) {
+            continue;
+        }
+        let found = join_table(replica, source, table, existing).await;
+        match found.map_err(Error::of_table(table.id, &table.schema, &table.table)) {
+            Ok(copied) => {
+                replica.tried(table.id, true);
+                joined.copying.extend(copied.then_some(name));
+            }
+            Err(error) if replica.isolate(&error).await? => {}
+            Err(error) => return Err(error),
         }
     }
     replica.reload().await?;
@@ -76,15 +87,23 @@ async fn join_table(
     let stands = followed.own.as_ref().or(replica.position.as_ref().map(|position| &position.snapshot));
     let missed = |xid| stands.is_none_or(|snapshot| !snapshot.contains(xid));
     let renumbered = followed.definition == ANEW;
-    if followed.definition != table.definition {
+    if followed.definition != table.definition || replica.is_isolated(table.id) {
         // That a table has to be copied again must not be forgotten before its copy begins.
         compare(replica, source, table, if renumbered { ANEW } else { table.definition }).await?;
     }
-    let copied = renumbered || table.rewritten.is_some_and(missed);
+    let copied =
+        renumbered || table.rewritten.is_some_and(missed) || is_left_behind(source, followed).await?;
     if copied {
         begin_copy_anew(replica, source, table).await?;
     }
     Ok(copied)
+}
+
+/// Whether the changes that a table lacks which stands apart are gone from the changelog.
+async fn is_left_behind(source: &Source, table: &Followed) -> Result<bool> {
+    let (Some(own), Some(name)) = (&table.own, &table.name) else { return Ok(false) };
+    let standing = Standing::read(&source.control, &[name]).await?;
+    Ok(standing.unknown.is_some() || standing.forgotten || own.xmin() < standing.trimmed_before)
 }
 
 /// Gives tables that were captured anew, after a gap, their new numbers: they are copied again.
@@ -124,7 +143,8 @@ pub async fn compare_histories(replica: &Replica, source: &Source) -> Result<Opt
             position.epoch, source.epoch
         )));
     }
-    let standing = Standing::read(&source.control, &replica.names()).await?;
+    let names: Vec<&Name> = replica.moments(false).map(|(_, name)| name).collect();
+    let standing = Standing::read(&source.control, &names).await?;
     let ahead = || {
         Error::Unfit(format!(
             "{database}: it stands at batch {}, which this primary does not know: the primary was put back to an \
@@ -135,8 +155,9 @@ pub async fn compare_histories(replica: &Replica, source: &Source) -> Result<Opt
     if standing.unknown.is_some() || !position.snapshot.is_subset_of(&standing.now) {
         return Err(ahead());
     }
-    let oldest = replica.oldest().map_or(0, Snapshot::xmin);
-    Ok((standing.forgotten || oldest < standing.trimmed_before).then(|| {
+    // A table that stands apart, and lacks what was trimmed, is copied anew alone.
+    let forgotten = standing.forgotten && Standing::read(&source.control, &[&position.name]).await?.forgotten;
+    Ok((forgotten || position.snapshot.xmin() < standing.trimmed_before).then(|| {
         format!("{database}: it was away for so long that changes it needs were trimmed from the changelog")
     }))
 }
@@ -144,6 +165,11 @@ pub async fn compare_histories(replica: &Replica, source: &Source) -> Result<Opt
 /// Forgets tables that are not captured any more.
 async fn leave(replica: &mut Replica, captured: &[Captured], joined: &mut Joined) -> Result<()> {
     let ids: BTreeSet<i32> = captured.iter().map(|table| table.id).collect();
+    if replica.isolated.keys().any(|id| !ids.contains(id)) {
+        let forget = "DELETE FROM pgfanout.isolated_table WHERE id <> ALL ($1)";
+        let ids: Vec<i32> = ids.iter().copied().collect();
+        replica.session.execute("leaving tables", forget, &[&ids]).await?;
+    }
     let gone: Vec<_> = replica.tables.iter().filter(|table| !ids.contains(&table.id)).collect();
     if gone.is_empty() {
         return Ok(());
@@ -164,7 +190,7 @@ async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: E
     replica.begin().await?;
     let created = create_missing(&replica.session, &definition).await?;
     if !created {
-        empty(replica, &definition.table, existing).await?;
+        replace_rows(replica, table, existing).await?;
     }
     first_position(replica, &start).await?;
     let insert = include_str!("../../sql/replica/enter_table.sql");
@@ -188,10 +214,11 @@ async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: E
 }
 
 /// A table that is there must be empty, unless its rows are to be replaced: they may be somebody's.
-async fn empty(replica: &Replica, table: &str, existing: ExistingRows) -> Result<()> {
+async fn replace_rows(replica: &Replica, table: &Captured, existing: ExistingRows) -> Result<()> {
     match existing {
-        ExistingRows::Replace => replica.session.run("emptying a table", &format!("TRUNCATE {table}")).await,
+        ExistingRows::Replace => empty(&replica.session, &[(table.id, &table.schema, &table.table)]).await,
         ExistingRows::Refuse => {
+            let table = quote_names(&table.schema, &table.table);
             let any = format!("SELECT EXISTS (SELECT FROM {table})");
             let row = replica.session.query_one("looking into a table", &any, &[]).await?;
             match row.get(0) {
@@ -211,10 +238,10 @@ async fn empty(replica: &Replica, table: &str, existing: ExistingRows) -> Result
 async fn compare(replica: &Replica, source: &Source, table: &Captured, noted: i64) -> Result<()> {
     let definition = definition(source, table).await?;
     replica.begin().await?;
-    create_missing(&replica.session, &definition).await?;
+    let created = create_missing(&replica.session, &definition).await?;
     let update = include_str!("../../sql/replica/alter_table.sql");
-    let parameters: [&(dyn ToSql + Sync); 6] =
-        [&table.id, &table.schema, &table.table, &table.columns, &table.key, &noted];
+    let parameters: [&(dyn ToSql + Sync); 7] =
+        [&table.id, &table.schema, &table.table, &table.columns, &table.key, &noted, &created];
     replica.session.execute("noting a table's definition", update, &parameters).await?;
     replica.session.commit().await
 }
@@ -222,9 +249,8 @@ async fn compare(replica: &Replica, source: &Source, table: &Captured, noted: i6
 /// Empties a table whose rows can't be caught up, and has it copied again from now on.
 async fn begin_copy_anew(replica: &Replica, source: &Source, table: &Captured) -> Result<()> {
     let start = source.hold(&replica.name).await?;
-    let name = format!("{}.{}", quote_identifier(&table.schema), quote_identifier(&table.table));
     replica.begin().await?;
-    replica.session.run("emptying a table", &format!("TRUNCATE {name}")).await?;
+    empty(&replica.session, &[(table.id, &table.schema, &table.table)]).await?;
     first_position(replica, &start).await?;
     let (restart, from) = (include_str!("../../sql/replica/copy_anew.sql"), start.to.to_string());
     let parameters: [&(dyn ToSql + Sync); 7] =

@@ -7,5 +7,7 @@ pub mod copy;
 pub mod create;
 pub mod definition;
 pub mod difference;
+pub mod empty;
+pub mod isolate;
 pub mod join;
 pub mod state;

@@ -2,8 +2,10 @@
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
+use super::{empty::Named, isolate::Isolated};
 use crate::{
     batch::Batch,
+    config::{self, OnTableError},
     error::{Error, Result},
     postgres::{Database, Session},
     primary::source::Name,
@@ -38,6 +40,10 @@ pub struct Replica {
     pub waiting: Vec<i32>,
     /// The tables that the open transaction writes, with their widths.
     written: RefCell<BTreeMap<u32, i16>>,
+    /// Whether a table on which it fails is set aside.
+    pub on_table_error: OnTableError,
+    /// Tables that are set aside: some of those above, and such as never fitted.
+    pub isolated: BTreeMap<i32, Isolated>,
 }
 
 /// Where a replica stands.
@@ -58,7 +64,7 @@ pub struct Position {
 pub struct Followed {
     /// Its number on the primary.
     pub id: i32,
-    /// Its columns and key on the replica.
+    /// Its columns and key on the replica; of a table that is set aside perhaps not known.
     pub shape: Shape,
     /// The definition on the primary that it was checked against.
     pub definition: i64,
@@ -72,6 +78,19 @@ pub struct Followed {
     pub copying: bool,
     /// Whether pgfanout made it.
     pub created: bool,
+}
+
+impl Followed {
+    /// Its number and its name.
+    #[must_use]
+    pub fn named(&self) -> Named<'_> {
+        (self.id, &self.shape.schema, &self.shape.table)
+    }
+
+    /// Builds the adapter for `map_err` that says with which table a failure lies.
+    pub fn to_blame(&self) -> impl FnOnce(Error) -> Error + use<'_> {
+        Error::of_table(self.id, &self.shape.schema, &self.shape.table)
+    }
 }
 
 /// Opens a session that may write the replica's tables.
@@ -98,12 +117,17 @@ impl Replica {
     ///
     /// # Errors
     /// When the replica cannot be reached, or what is there does not fit.
-    pub async fn connect(database: &Database, name: &str) -> Result<Self> {
+    pub async fn connect(replica: &config::Replica) -> Result<Self> {
+        let config::Replica { database, name, on_table_error, .. } = replica;
         let session = connect(database, &format!("pgfanout applier {name}")).await?;
         session.begin("installing pgfanout's schema", "BEGIN").await?;
         let install =
             concat!(include_str!("../../sql/replica/install.sql"), include_str!("../../sql/row_bytes.sql"));
         session.run("installing pgfanout's schema", install).await?;
+        if *on_table_error == OnTableError::Halt {
+            // Those that were set aside come back into line: they join, or the replica halts on them.
+            session.run("taking tables back", "DELETE FROM pgfanout.isolated_table").await?;
+        }
         session.commit().await?;
         let found = "SELECT version FROM pgfanout.replica_installation";
         let version: i32 = session.query_one("reading our schema's version", found, &[]).await?.get(0);
@@ -116,25 +140,42 @@ impl Replica {
         }
         let mut replica = Self {
             session,
-            name: name.to_owned(),
+            name: name.clone(),
             position: None,
             tables: Vec::new(),
             waiting: Vec::new(),
+            on_table_error: *on_table_error,
+            isolated: BTreeMap::new(),
             written: RefCell::default(),
         };
         replica.reload().await?;
         Ok(replica)
     }
 
-    /// Reads the position and the tables anew.
+    /// Reads the position and the tables anew. A table that does not fit any more is set aside if that is
+    /// wanted: what is open is given up then.
     ///
     /// # Errors
     /// When the link breaks, or a table is gone or does not fit any more.
     pub async fn reload(&mut self) -> Result<()> {
+        while let Err(error) = self.look().await {
+            if !self.isolate(&error).await? {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the position and the tables anew, and changes nothing.
+    ///
+    /// # Errors
+    /// When the link breaks, or a table is gone or does not fit any more.
+    pub async fn look(&mut self) -> Result<()> {
         let statement = "SELECT epoch::text, snapshot::text, number, token::text, term FROM pgfanout.position \
             ORDER BY number DESC LIMIT 1";
         let rows = self.session.query("reading the position", statement, &[]).await?;
         self.position = rows.first().map(|row| self.read_position(row)).transpose()?;
+        self.read_isolated().await?;
         let statement = include_str!("../../sql/replica/replicated_tables.sql");
         let rows = self.session.query("reading the replicated tables", statement, &[]).await?;
         let mut tables = Vec::new();
@@ -155,7 +196,31 @@ impl Replica {
     }
 
     async fn read_table(&self, row: &tokio_postgres::Row) -> Result<Followed> {
-        let name: (&str, &str) = (row.get("schema_name"), row.get("table_name"));
+        let (id, name): (i32, (&str, &str)) =
+            (row.get("id"), (row.get("schema_name"), row.get("table_name")));
+        let (lost, definition): (bool, i64) = (row.get("lost"), row.get("definition"));
+        if lost && definition != ANEW {
+            self.have_copied_anew(id).await?;
+        }
+        let shape = match self.read_shape(row, name).await {
+            Err(error) if self.is_isolated(id) && error.is_refusal() => Shape::unknown(name.0, name.1),
+            found => found.map_err(Error::of_table(id, name.0, name.1))?,
+        };
+        let own: Option<&str> = row.get("snapshot");
+        let (number, token): (Option<i64>, Option<String>) = (row.get("number"), row.get("token"));
+        Ok(Followed {
+            id,
+            shape,
+            definition: if lost { ANEW } else { definition },
+            own: own.map(|text| self.snapshot(text)).transpose()?,
+            name: number.zip(token),
+            copy: row.get("copy"),
+            copying: row.get("copying"),
+            created: row.get("created"),
+        })
+    }
+
+    async fn read_shape(&self, row: &tokio_postgres::Row, name: (&str, &str)) -> Result<Shape> {
         let Some(oid) = row.get::<_, Option<u32>>("oid") else {
             return Err(Error::Unfit(format!(
                 "{}: table {}.{} is gone; to have it copied anew, run there: \
@@ -167,18 +232,7 @@ impl Replica {
             )));
         };
         let (columns, key): (Vec<String>, Vec<String>) = (row.get("columns"), row.get("key_columns"));
-        let own: Option<&str> = row.get("snapshot");
-        let (number, token): (Option<i64>, Option<String>) = (row.get("number"), row.get("token"));
-        Ok(Followed {
-            id: row.get("id"),
-            shape: Shape::read(&self.session, name, oid, &columns, &key).await?,
-            definition: row.get("definition"),
-            own: own.map(|text| self.snapshot(text)).transpose()?,
-            name: number.zip(token),
-            copy: row.get("copy"),
-            copying: row.get("copying"),
-            created: row.get("created"),
-        })
+        Shape::read(&self.session, name, oid, &columns, &key).await
     }
 
     fn snapshot(&self, text: &str) -> Result<Snapshot> {
@@ -201,20 +255,13 @@ impl Replica {
         self.tables.iter().filter(|table| table.own.is_none()).map(|table| table.id).collect()
     }
 
-    /// The oldest snapshot from which changes are still needed here.
-    #[must_use]
-    pub fn oldest(&self) -> Option<&Snapshot> {
-        let own = self.tables.iter().filter_map(|table| table.own.as_ref());
-        let all = self.position.iter().map(|position| &position.snapshot).chain(own);
-        all.min_by_key(|snapshot| snapshot.xmin())
-    }
-
-    /// The names of all moments of the primary's history that its rows are no later than.
-    #[must_use]
-    pub fn names(&self) -> Vec<&Name> {
+    /// Moments of the primary's history, by name: the position, and those of tables that stand apart; of those
+    /// that are set aside if that is wanted.
+    pub fn moments(&self, also_isolated: bool) -> impl Iterator<Item = (&Snapshot, &Name)> {
+        let counts = move |table: &&Rc<Followed>| also_isolated || !self.is_isolated(table.id);
         let own =
-            self.tables.iter().filter(|table| table.own.is_some()).filter_map(|table| table.name.as_ref());
-        self.position.iter().map(|position| &position.name).chain(own).collect()
+            self.tables.iter().filter(counts).filter_map(|table| table.own.as_ref().zip(table.name.as_ref()));
+        self.position.iter().map(|position| (&position.snapshot, &position.name)).chain(own)
     }
 
     /// Whether all is as it was read or written here last. Says whether there are tables that are to be copied
@@ -232,7 +279,7 @@ impl Replica {
         Ok(resync.iter().any(|id| !self.waiting.contains(id)))
     }
 
-    fn moved(&self) -> Error {
+    pub(super) fn moved(&self) -> Error {
         Error::Disconnected(format!(
             "{}: the position was moved by another process, or for a new copy, or a table got a column",
             self.session.database()

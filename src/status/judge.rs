@@ -21,6 +21,8 @@ pub enum State {
     Following,
     /// It lacks changes, or nobody can say.
     CatchingUp,
+    /// Tables are set aside, and the others go on.
+    Isolating,
     /// A table is not yet where the others are.
     Copying,
     /// Nothing is applied.
@@ -36,6 +38,7 @@ impl State {
         match self {
             Self::Following => "following",
             Self::CatchingUp => "catching-up",
+            Self::Isolating => "isolating",
             Self::Copying => "copying",
             Self::Halted => "halted",
             Self::Unreachable => "unreachable",
@@ -63,6 +66,7 @@ pub(super) fn judge(
         tables: None,
         missing_tables: None,
         copies: Vec::new(),
+        isolated: Vec::new(),
     };
     let told = match told {
         Ok(told) => told,
@@ -86,6 +90,7 @@ pub(super) fn judge(
         is_lost,
         reported: replica.reported.as_ref(),
         apart: told.copies.len(),
+        isolated: told.isolated.len(),
         missing,
         behind: behind.as_ref().map(|behind| behind.as_ref().map_err(|error| error.chain())),
         has_position: told.position.is_some(),
@@ -94,6 +99,7 @@ pub(super) fn judge(
     replica.missing_tables = missing;
     replica.position = told.position;
     replica.copies = told.copies;
+    replica.isolated = told.isolated;
     replica
 }
 
@@ -112,6 +118,8 @@ pub(super) struct Facts<'a> {
     pub(super) reported: Option<&'a Reported>,
     /// How many tables do not stand where the others stand.
     pub(super) apart: usize,
+    /// How many are set aside.
+    pub(super) isolated: usize,
     /// How many captured tables it has not taken up; none if the primary could not say.
     pub(super) missing: Option<usize>,
     /// What it lacks, if it has a position and the primary was asked.
@@ -123,6 +131,9 @@ pub(super) struct Facts<'a> {
 pub(super) fn decide(facts: &Facts<'_>) -> (State, Option<String>) {
     if let Some(reason) = halted(facts) {
         return (State::Halted, Some(reason));
+    }
+    if facts.isolated > 0 {
+        return (State::Isolating, None);
     }
     let missing = facts.missing.unwrap_or(0);
     if facts.apart > 0 || missing > 0 {

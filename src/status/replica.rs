@@ -36,6 +36,19 @@ pub struct Replica {
     pub missing_tables: Option<usize>,
     /// The tables that do not stand where the others stand.
     pub copies: Vec<Copy>,
+    /// The tables that are set aside.
+    pub isolated: Vec<Isolated>,
+}
+
+/// A table that is set aside.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Isolated {
+    /// The table's name, quoted where it must be.
+    pub table: String,
+    /// What is wrong, with the remedy.
+    pub cause: String,
+    /// Since when.
+    pub seconds_ago: f64,
 }
 
 /// Where a replica stands.
@@ -105,6 +118,7 @@ pub(super) struct Told {
     /// The numbers of the tables that it has taken up.
     pub(super) tables: Vec<i32>,
     pub(super) copies: Vec<Copy>,
+    pub(super) isolated: Vec<Isolated>,
 }
 
 /// Asks a replica.
@@ -114,7 +128,7 @@ pub(super) async fn ask(database: &Database) -> Result<Told> {
 
 async fn read(database: &Database) -> Result<Told> {
     let session = database.connect("pgfanout status").await?;
-    if !is_installed(&session, "pgfanout.position").await? {
+    if !is_installed(&session, "pgfanout.isolated_table").await? {
         return Ok(Told::default());
     }
     let mut told =
@@ -127,6 +141,14 @@ async fn read(database: &Database) -> Result<Told> {
             told.copies.push(copy(&row));
         }
     }
+    let statement = include_str!("../../sql/replica/isolated_tables.sql");
+    let rows = session.query("reading which tables are set aside", statement, &[]).await?;
+    let isolated = |row: &tokio_postgres::Row| Isolated {
+        table: row.get("name"),
+        cause: row.get("cause"),
+        seconds_ago: row.get("seconds_ago"),
+    };
+    told.isolated = rows.iter().map(isolated).collect();
     Ok(told)
 }
 

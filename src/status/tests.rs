@@ -5,7 +5,7 @@ use super::{
     broker::{Broker, BrokerState, Queue, QueueState},
     judge::{Facts, decide},
     primary::{BrokenTable, Changelog, LastBatch, Primary, PrimaryState, Publisher},
-    replica::{Position, Replica},
+    replica::{Isolated, Position, Replica},
     text::print,
     units,
 };
@@ -22,6 +22,7 @@ fn healthy(behind: &Behind) -> Facts<'_> {
         is_lost: false,
         reported: None,
         apart: 0,
+        isolated: 0,
         missing: Some(0),
         behind: Some(Ok(behind)),
         has_position: true,
@@ -61,6 +62,7 @@ fn a_replica_without_any_table_does_not_follow_yet() {
 fn a_table_that_is_not_where_the_others_are_is_being_copied() {
     assert_eq!(decide(&Facts { apart: 1, ..healthy(&NOTHING) }), (State::Copying, None));
     assert_eq!(decide(&Facts { missing: Some(2), ..healthy(&NOTHING) }).0, State::Copying);
+    assert_eq!(decide(&Facts { apart: 1, isolated: 1, ..healthy(&NOTHING) }), (State::Isolating, None));
 }
 
 #[test]
@@ -149,6 +151,7 @@ fn replica(name: &str, state: State) -> Replica {
         tables: Some(2),
         missing_tables: Some(0),
         copies: Vec::new(),
+        isolated: Vec::new(),
     }
 }
 
@@ -179,6 +182,14 @@ fn example() -> Status {
             Replica { behind: Some(behind), ..replica("second", State::CatchingUp) },
             Replica { copies: vec![users, copy(Phase::Waiting)], ..replica("r3", State::Copying) },
             Replica {
+                isolated: vec![Isolated {
+                    table: "u".into(),
+                    cause: "it is\nfull".into(),
+                    seconds_ago: 95.0,
+                }],
+                ..replica("r5", State::Isolating)
+            },
+            Replica {
                 reason: Some("connecting: refused".to_owned()),
                 position: None,
                 behind: None,
@@ -201,7 +212,9 @@ replica  state        behind                         queue  position
 r1       following    nothing                        0      731:740:735 (batch 7)
 second   catching-up  12,345 changes, 4.0 MiB, 1 min 35 s  0      731:740:735 (batch 7)
 r3       copying      nothing                        0      731:740:735 (batch 7)
+r5       isolating    nothing                        0      731:740:735 (batch 7)
 r4       unreachable  -                              -      -
+  r5: table u is set aside since 1 min 35 s: it is full
   r4: connecting: refused
 
 replica  copy of       done    rows                  bytes                 rate         left

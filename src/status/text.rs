@@ -31,12 +31,19 @@ pub(super) fn print(status: &Status, colours: bool) -> String {
     out.remarks(status.primary.reason.iter().map(|reason| ("publisher", &**reason)));
     out.remarks(status.primary.broken_tables.iter().map(|broken| (&*broken.table, &*broken.reason)));
     out.rows(&replicas(&status.replicas));
-    let reason = |replica: &Replica| replica.reason.clone().map(|reason| (replica.name.clone(), reason));
-    let reasons: Vec<(String, String)> = status.replicas.iter().filter_map(reason).collect();
-    out.remarks(reasons.iter().map(|(name, reason)| (&**name, &**reason)));
+    let reasons: Vec<(&str, String)> = status.replicas.iter().flat_map(reasons).collect();
+    out.remarks(reasons.iter().map(|(name, reason)| (*name, &**reason)));
     out.rows(&copies(&status.replicas));
     out.text.truncate(out.text.trim_end().len());
     out.text
+}
+
+/// What there is to say of a replica, with its name.
+fn reasons(replica: &Replica) -> impl Iterator<Item = (&str, String)> {
+    let isolated = replica.isolated.iter().map(|one| {
+        format!("table {} is set aside since {}: {}", one.table, duration(one.seconds_ago), one.cause)
+    });
+    replica.reason.clone().into_iter().chain(isolated).map(|reason| (&*replica.name, reason))
 }
 
 fn sources(status: &Status) -> Vec<Vec<Cell>> {
@@ -93,7 +100,7 @@ fn replicas(replicas: &[Replica]) -> Vec<Vec<Cell>> {
         let colour = match replica.state {
             State::Following => GREEN,
             State::CatchingUp | State::Copying => YELLOW,
-            State::Halted | State::Unreachable => RED,
+            State::Isolating | State::Halted | State::Unreachable => RED,
         };
         vec![
             replica.name.clone().into(),

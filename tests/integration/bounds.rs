@@ -167,7 +167,7 @@ async fn a_million_changes_while_the_broker_is_away_cost_no_memory_and_no_copy()
 }
 
 /// The least that the configuration allows is 1 MiB; a segment is written anew from an eighth of it on.
-const SMALL_CHANGELOG: &str = "changelog_max_bytes = 8_388_608";
+pub(crate) const SMALL_CHANGELOG: &str = "changelog_max_bytes = 8_388_608";
 
 pub(crate) async fn number(database: &Database, query: &str) -> i64 {
     database.client().await.query_one(query, &[]).await.unwrap().get(0)
@@ -180,11 +180,11 @@ pub(crate) async fn changelog_bytes(primary: &Database) -> i64 {
 }
 
 /// Changes all rows, which takes about 1.4 MiB of the changelog.
-async fn change_all(primary: &Database) {
+pub(crate) async fn change_all(primary: &Database) {
     primary.execute("UPDATE item SET text = reverse(text) || 'x'").await;
 }
 
-const ITEM: &str = "CREATE TABLE item (id int PRIMARY KEY, text text);
+pub(crate) const ITEM: &str = "CREATE TABLE item (id int PRIMARY KEY, text text);
     INSERT INTO item SELECT n, repeat('x', 200) FROM generate_series(1, 4000) n";
 
 #[tokio::test]

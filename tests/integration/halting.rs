@@ -81,6 +81,15 @@ async fn what_only_a_replica_refuses_halts_it(mode: Mode) {
         "DROP INDEX once",
     )
     .await;
+    // What was in the column is gone: it does not do to go on with the changes.
+    halts(
+        (&world, &mut pgfanout),
+        "ALTER TABLE t DROP COLUMN v",
+        "BEGIN; UPDATE t SET v = 4711 WHERE id = 3; INSERT INTO u VALUES (5, 'e'); COMMIT",
+        &["replica r1", "\"public\".\"t\"", "SQLSTATE 42703"],
+        "ALTER TABLE t ADD COLUMN v int",
+    )
+    .await;
 }
 
 #[tokio::test]

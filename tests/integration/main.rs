@@ -19,6 +19,7 @@ mod following;
 mod halting;
 mod history;
 mod holes;
+mod isolating;
 mod joining;
 mod large;
 mod links;
