@@ -224,7 +224,7 @@ async fn rows_that_are_there_are_replaced_only_if_that_is_asked_for() {
     let halted = pgfanout.wait_for_event("halted", PATIENCE).await;
     let message = halted["message"].as_str().unwrap();
     assert!(
-        message.contains("table public.big") && message.contains("existing_rows = \"replace\""),
+        message.contains(r#"table "public"."big""#) && message.contains("existing_rows = \"replace\""),
         "{message}"
     );
     let untouched = world.replica(1).client().await.query_one("SELECT id FROM big", &[]).await.unwrap();
