@@ -9,7 +9,7 @@ log=target/tests.log
 # Proxies of faulty links hold many connections, and an ordinary user may have but 1024 files open by default.
 ulimit -S -n 8192 2>/dev/null || ulimit -S -n "$(ulimit -H -n)"
 # The tests wait for servers most of the time: more of them at once than there are cores.
-cargo test --locked --workspace --no-fail-fast "$@" -- --test-threads=6 2>&1 | tee "$log"
+cargo test --locked --workspace --no-fail-fast "$@" -- --test-threads=4 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 
 read -r passed failed integration < <(awk '

@@ -6,15 +6,21 @@ use crate::bench::{Scope, run};
 
 #[tokio::test]
 async fn the_benchmark_runs() {
-    let workloads = ["B2", "B4", "B9"].map(str::to_owned).to_vec();
-    let scope = Scope { workloads, seconds: 1, rounds: 1, clients: vec![1], scale: 1, own_broker: false };
+    let scope = Scope {
+        workloads: vec!["B4".to_owned()],
+        seconds: 1,
+        rounds: 1,
+        clients: vec![1],
+        scale: 1,
+        own_broker: false,
+    };
     let results = run(&scope).await;
     results.print();
     results.write(concat!(env!("CARGO_TARGET_TMPDIR"), "/bench"));
     let results = results.json();
     let measures = results["measures"].as_array().expect("a list");
     let of = |what: &str| measures.iter().find(|measure| measure["what"] == what);
-    for what in ["4 clients: tps", "4 clients: drained after, ms", "500/s: delay p99, ms"] {
+    for what in ["50/s: delay p50, ms", "500/s: delay p99, ms"] {
         let measure = of(what).unwrap_or_else(|| panic!("{what} is missing: {results:#}"));
         for system in ["logical", "pgfanout"] {
             let value = &measure["systems"][system]["median"];

@@ -219,6 +219,7 @@ async fn every_statement_arrives_through_the_broker() {
 }
 
 #[tokio::test]
+#[ignore = "both modes: make large"]
 async fn every_statement_arrives_without_a_broker() {
     every_statement_arrives(Mode::Postgres).await;
 }

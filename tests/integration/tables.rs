@@ -181,6 +181,7 @@ async fn every_kind_of_table_follows_with_a_broker() {
 }
 
 #[tokio::test]
+#[ignore = "both modes: make large"]
 async fn every_kind_of_table_follows_without_a_broker() {
     every_kind_follows(Mode::Postgres).await;
 }

@@ -247,6 +247,7 @@ async fn every_type_keeps_every_value_through_the_broker() {
 }
 
 #[tokio::test]
+#[ignore = "both modes: make large"]
 async fn every_type_keeps_every_value_without_a_broker() {
     every_value_is_kept(Mode::Postgres).await;
 }
