@@ -167,8 +167,8 @@ async fn large_rows_arrive(mode: Mode, megabytes: [usize; 2]) {
 }
 
 #[tokio::test]
-async fn rows_of_10_and_70_megabytes_arrive_through_the_broker() {
-    large_rows_arrive(Mode::Broker, [70, 10]).await;
+async fn rows_of_10_megabytes_arrive_through_the_broker() {
+    large_rows_arrive(Mode::Broker, [10, 10]).await;
 }
 
 #[tokio::test]
@@ -178,7 +178,8 @@ async fn rows_of_10_megabytes_arrive_by_catching_up() {
 
 #[tokio::test]
 #[ignore = "takes minutes and gigabytes: make large"]
-async fn rows_of_140_and_260_megabytes_arrive_through_the_broker() {
+async fn rows_of_70_to_260_megabytes_arrive_through_the_broker() {
+    large_rows_arrive(Mode::Broker, [70, 70]).await;
     large_rows_arrive(Mode::Broker, [140, 260]).await;
 }
 
@@ -209,6 +210,7 @@ async fn rows_too_large_for_a_message_arrive_beside_others() {
 const UNPRINTABLE: &str = "UPDATE doc SET numbers = array_fill(1e131071::numeric, ARRAY[9000]) WHERE id = 1";
 
 #[tokio::test]
+#[ignore = "prints gigabytes: make large"]
 async fn a_row_that_cannot_be_printed_is_told_and_holds_up_no_longer_than_it_is_there() {
     let world = world(Mode::Broker, 1).build().await;
     let schema = "CREATE TABLE doc (id int PRIMARY KEY, numbers numeric[], body jsonb); CREATE TABLE small (id int PRIMARY KEY);
