@@ -83,7 +83,7 @@ impl TableOutcome {
     /// Whether every row is proved, or changing.
     pub(super) fn is_right(&self) -> bool {
         let wrong = self.missing + self.extra + self.different;
-        self.not_compared.is_none() && wrong == self.repaired && self.waiting == 0
+        self.not_compared.is_none() && wrong == self.repaired && self.waiting == 0 && self.too_large == 0
     }
 
     /// Counts a difference, and keeps it if there is room.

@@ -9,7 +9,7 @@ use futures_util::{TryStreamExt as _, future::try_join};
 
 use super::{
     outcome::TableOutcome,
-    pair::{Look, Pair, Subject},
+    pair::{Finding, Look, Pair, Subject},
 };
 use crate::{
     cli::VerifyOptions as Options,
@@ -130,6 +130,9 @@ impl Comparison<'_> {
             let differing = differing(hashes_here, hashes_there);
             for keys in differing.chunks(KEYS_AT_ONCE) {
                 self.settle(keys.to_vec()).await?;
+                if self.outcome.not_compared.is_some() {
+                    break;
+                }
             }
         }
         Ok(until)
@@ -151,29 +154,15 @@ impl Comparison<'_> {
 
     /// Looks at rows until each is proved to be right or wrong, or it is no use.
     async fn settle(&mut self, mut open: Vec<String>) -> Result<()> {
-        let mut repaired = HashSet::new();
+        // Those that were logged to be written anew; counted as repaired unless it turns out otherwise.
+        let mut touched = HashSet::new();
         let started = Instant::now();
         loop {
             let stood = self.pair.stands().await?;
             let why = match self.pair.look(self.table, &open, self.options.show_values).await? {
                 Look::NotNow(why) => Some(why),
                 Look::Seen(findings) => {
-                    let (changed, wrong): (Vec<_>, Vec<_>) = findings.into_iter().partition(|f| f.changed);
-                    let mut wrong: Vec<_> = wrong.into_iter().map(|finding| finding.difference).collect();
-                    // What was repaired and is still wrong, was noted.
-                    self.outcome.repaired -=
-                        wrong.iter().filter(|difference| repaired.remove(&difference.key)).count() as u64;
-                    wrong.retain(|difference| !repaired.contains(&difference.key));
-                    open = changed.into_iter().map(|finding| finding.difference.key).collect();
-                    for difference in &wrong {
-                        self.outcome.note(difference.clone(), self.options.list);
-                    }
-                    if self.options.repair && !wrong.is_empty() {
-                        self.pair.touch(self.table, &wrong).await?;
-                        self.outcome.repaired += wrong.len() as u64;
-                        open.extend(wrong.iter().map(|difference| difference.key.clone()));
-                        repaired.extend(wrong.into_iter().map(|difference| difference.key));
-                    }
+                    open = self.take(findings, &mut touched).await?;
                     None
                 }
             };
@@ -181,23 +170,38 @@ impl Comparison<'_> {
                 return Ok(());
             }
             let moved = self.until_moved(stood).await?;
-            match why {
-                Some(why) if started.elapsed() > STANDING || !moved => {
-                    self.outcome.not_compared.get_or_insert(why);
-                    return Ok(());
-                }
-                Some(_) => {}
-                None if !moved => {
-                    self.outcome.waiting += open.len() as u64;
-                    return Ok(());
-                }
-                None if started.elapsed() > CHANGING => {
-                    self.outcome.changing += open.len() as u64;
-                    return Ok(());
-                }
-                None => {}
+            let limit = if why.is_some() || !touched.is_empty() { STANDING } else { CHANGING };
+            if moved && started.elapsed() <= limit {
+                continue;
             }
+            self.outcome.repaired -= open.iter().filter(|key| touched.contains(*key)).count() as u64;
+            match why {
+                Some(why) => _ = self.outcome.not_compared.get_or_insert(why),
+                None if moved => self.outcome.changing += open.len() as u64,
+                None => self.outcome.waiting += open.len() as u64,
+            }
+            return Ok(());
         }
+    }
+
+    /// Notes what is wrong, and has it repaired if that is wanted; the keys to be looked at again. What was
+    /// repaired before, reached the replica and is still wrong, is left so.
+    async fn take(&mut self, findings: Vec<Finding>, touched: &mut HashSet<String>) -> Result<Vec<String>> {
+        let (changed, wrong): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding| finding.changed);
+        let mut open: Vec<String> = changed.into_iter().map(|finding| finding.difference.key).collect();
+        let wrong = wrong.into_iter().map(|finding| finding.difference);
+        let (still, new): (Vec<_>, Vec<_>) = wrong.partition(|difference| touched.contains(&difference.key));
+        self.outcome.repaired -= still.len() as u64;
+        for difference in &new {
+            self.outcome.note(difference.clone(), self.options.list);
+        }
+        if self.options.repair && !new.is_empty() {
+            self.pair.touch(self.table, &new).await?;
+            self.outcome.repaired += new.len() as u64;
+            open.extend(new.iter().map(|difference| difference.key.clone()));
+            touched.extend(new.into_iter().map(|difference| difference.key));
+        }
+        Ok(open)
     }
 
     /// Waits until the replica stands elsewhere; false if it does not.

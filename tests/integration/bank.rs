@@ -46,8 +46,11 @@ pub(crate) const TABLES: [&str; 3] = ["checking", "savings", "transfer"];
 /// Whether the batch with this number, where a replica stands, came through the broker.
 pub(crate) async fn by_broker(primary: &Client, number: Option<i64>) -> bool {
     let published = "SELECT EXISTS (SELECT FROM pgfanout.batch WHERE number = $1 AND replica IS NULL)";
-    // Where nothing is installed yet, nothing was published.
-    primary.query_one(published, &[&number]).await.is_ok_and(|row| row.get(0))
+    match primary.query_one(published, &[&number]).await {
+        // Nothing is installed yet, and so nothing was published.
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => false,
+        row => row.unwrap().get(0),
+    }
 }
 
 /// Waits until so many tables stand at the position of every replica: those being copied are excepted from

@@ -25,7 +25,7 @@ use crate::{
 
 const WRITERS: u64 = 6;
 /// How many comparisons each replica has to stand, each with another state than the one before.
-const COMPARISONS: usize = 30;
+const COMPARISONS: usize = 60;
 
 /// The tables with their columns.
 pub(crate) const TABLES: [(&str, &str); 9] = [

@@ -51,7 +51,6 @@ async fn a_termination_under_load_drains_with_a_broker() {
 }
 
 #[tokio::test]
-#[ignore = "both modes: make large"]
 async fn a_termination_under_load_drains_without_a_broker() {
     a_termination_under_load_drains(Mode::Postgres).await;
 }
@@ -78,7 +77,6 @@ async fn a_second_process_takes_over_with_a_broker() {
 }
 
 #[tokio::test]
-#[ignore = "both modes: make large"]
 async fn a_second_process_takes_over_without_a_broker() {
     a_second_process_takes_over(Mode::Postgres).await;
 }
@@ -108,7 +106,6 @@ async fn ended_sessions_are_replaced_with_a_broker() {
 }
 
 #[tokio::test]
-#[ignore = "both modes: make large"]
 async fn ended_sessions_are_replaced_without_a_broker() {
     ended_sessions_are_replaced(Mode::Postgres).await;
 }

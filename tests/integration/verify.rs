@@ -231,6 +231,20 @@ async fn what_capture_does_not_see_is_found_and_what_waits_is_told() {
     assert_eq!((code, found(&outcome).len(), sum(&outcome, "different")), (Some(1), 1, 1), "{outcome}");
     assert_eq!(verify(&world, &["--repair"]).await.0, Some(0));
 
+    // The replica itself undoes a repair.
+    world
+        .replica(1)
+        .execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON t FOR EACH ROW WHEN (NEW.id = 8) EXECUTE FUNCTION refuse();
+            ALTER TABLE t ENABLE ALWAYS TRIGGER refuse; DELETE FROM t WHERE id = 8",
+        )
+        .await;
+    let (code, outcome) = verify(&world, &["--repair"]).await;
+    assert_eq!((code, sum(&outcome, "missing"), sum(&outcome, "repaired")), (Some(1), 1, 0), "{outcome}");
+    world.replica(1).execute("DROP TRIGGER refuse ON t").await;
+    assert_eq!(verify(&world, &["--repair"]).await.0, Some(0));
+
     pgfanout.terminate().await;
     primary.execute("UPDATE t SET v = 2 WHERE id < 4").await;
     world.replica(1).execute("DELETE FROM t WHERE id = 9").await;

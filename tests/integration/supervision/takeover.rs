@@ -96,7 +96,6 @@ async fn a_stopped_process_is_replaced_and_does_no_harm_when_it_goes_on_with_a_b
 }
 
 #[tokio::test]
-#[ignore = "both modes: make large"]
 async fn a_stopped_process_is_replaced_and_does_no_harm_when_it_goes_on_without_a_broker() {
     a_stopped_process_is_replaced(Mode::Postgres).await;
 }
