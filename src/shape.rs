@@ -20,6 +20,7 @@ const MAX_ROW_BYTES: u64 = 500_000_000;
 /// numbers in a jsonb or an array can become a million times as long.
 const SURELY_PRINTABLE: u64 = 256;
 
+mod hashes;
 mod own;
 
 /// A table's columns and key, on the primary or on a replica.
@@ -253,53 +254,6 @@ impl Shape {
         }
         let filter = if conditions.is_empty() { "" } else { " WHERE " };
         (format!("{filter}{}", conditions.join(" AND ")), first)
-    }
-
-    /// `SELECT`s the `rows` in such a range, how many of them are too `large` for PostgreSQL to print, and the
-    /// `sum` of the hashes of the others' texts. Equal rows have equal hashes on every server.
-    #[must_use]
-    pub fn select_sum(&self, from_start: bool, to_end: bool) -> String {
-        let (filter, _) = self.range(from_start, to_end);
-        format!(
-            "SELECT count(*) AS rows, count(*) - count(r.hash) AS large, coalesce(sum(r.hash), 0)::text AS sum \
-             FROM (SELECT {} AS hash FROM {} t{filter}) r",
-            self.row_hash(),
-            self.quoted()
-        )
-    }
-
-    /// `SELECT`s the `key` of each row in such a range, with its `hash`.
-    #[must_use]
-    pub fn select_hashes(&self, from_start: bool, to_end: bool) -> String {
-        let (filter, _) = self.range(from_start, to_end);
-        format!(
-            "SELECT {} AS key, {} AS hash FROM {} t{filter}",
-            self.key_text(),
-            self.row_hash(),
-            self.quoted()
-        )
-    }
-
-    /// `SELECT`s, for arrays of key values, the number from 1 of each that has a row, that row's `key`, its
-    /// `hash`, and its text if the last parameter is true.
-    #[must_use]
-    pub fn select_hashes_by_keys(&self) -> String {
-        format!(
-            "SELECT k.n, {} AS key, {} AS hash, CASE WHEN ${}::bool THEN convert_from({}, 'UTF8') END AS row \
-             FROM {} JOIN {} t ON {}",
-            self.key_text(),
-            self.row_hash(),
-            self.key.len() + 1,
-            self.row_bytes(),
-            self.unnest(" WITH ORDINALITY", "k", "n"),
-            self.quoted(),
-            self.matches("k"),
-        )
-    }
-
-    /// A hash of the row's text in UTF-8, of a table called `t`; NULL if it is too large to be printed.
-    fn row_hash(&self) -> String {
-        format!("hashtextextended(encode({}, 'base64') COLLATE \"C\", 0)", self.row_bytes())
     }
 
     /// `DELETE`s the rows with the keys in the arrays.
