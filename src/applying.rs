@@ -4,6 +4,7 @@ mod reporting;
 
 use std::{cell::Cell, rc::Rc};
 
+use futures_util::future;
 use tokio_postgres::error::SqlState;
 
 use crate::{
@@ -96,7 +97,7 @@ impl Applying {
         (self.missed, self.quiet) = (0, 0);
         let mut rejected = Vec::new();
         for (at, part) in parts.iter().enumerate() {
-            if let Some(reason) = self.apply_part(part).await? {
+            if let Some(reason) = self.apply_part(part, at + 1 == parts.len()).await? {
                 rejected.push((at, reason));
             }
         }
@@ -104,8 +105,8 @@ impl Applying {
         Ok(rejected)
     }
 
-    /// Applies one part; returns why it is to be rejected, if it is.
-    async fn apply_part(&mut self, part: &Part) -> Result<Option<String>> {
+    /// Applies one part, the `last` one that is at hand or not; returns why it is to be rejected, if it is.
+    async fn apply_part(&mut self, part: &Part, last: bool) -> Result<Option<String>> {
         let Some(Position { epoch, snapshot, term, .. }) = self.replica.position.clone() else {
             self.catch_up_fully(false).await?;
             return Ok(None);
@@ -124,7 +125,7 @@ impl Applying {
         }
         match self.open.due(&snapshot, part) {
             Due::Skip => Ok(None),
-            Due::Write => self.write_part(part).await,
+            Due::Write => self.write_part(part, last).await,
             Due::CatchUp => {
                 tracing::info!(
                     event = "gap",
@@ -147,7 +148,7 @@ impl Applying {
         Ok(())
     }
 
-    async fn write_part(&mut self, part: &Part) -> Result<Option<String>> {
+    async fn write_part(&mut self, part: &Part, last: bool) -> Result<Option<String>> {
         let Ok(work) = read(&self.replica, part) else {
             let Malformed = Malformed;
             if matches!(self.open, Open::Begun(..)) {
@@ -162,18 +163,27 @@ impl Applying {
             self.commit().await?;
         }
         let altered = self.is_altered(part);
-        if matches!(self.open, Open::Nothing) {
-            self.replica.begin().await?;
-        }
         let (changes, before) = (work.changes, std::mem::take(&mut self.open));
-        let written = match altered {
-            true => Ok(Written::CatchUp),
-            false => write(&self.replica, work).await,
+        let written = match (altered, &before) {
+            (true, _) => Ok(Written::CatchUp),
+            (false, Open::Nothing) if last && !alone && work.is_little() => {
+                self.replica.write_at_once(&work, &part.batch).await.map(|()| Written::Committed)
+            }
+            (false, Open::Nothing) => {
+                // Polled together, the first statement is sent along.
+                let (begun, written) = future::join(self.replica.begin(), write(&self.replica, work)).await;
+                begun.and(written)
+            }
+            (false, _) => write(&self.replica, work).await,
         };
         match written {
             Ok(Written::All) => {
                 self.applied.set(self.applied.get() + changes);
                 self.open = before.with(part, changes);
+            }
+            Ok(Written::Committed) => {
+                self.applied.set(self.applied.get() + changes);
+                self.unproven = true;
             }
             Ok(Written::CatchUp) => self.catch_up_fully(true).await?,
             Err(error) if is_conflict(&error) => {
@@ -183,6 +193,7 @@ impl Applying {
                     batch = part.batch.number,
                     "a part of this batch meets what a later part removes; catching up from the primary"
                 );
+                self.replica.renew().await?;
                 self.catch_up_fully(true).await?;
             }
             // Catching up tells on which table, and goes on without it.

@@ -100,6 +100,8 @@ pub struct Broker {
     pub queue_max_bytes: u64,
     /// How many messages may be on their way without the broker's confirmation.
     pub confirm_window: usize,
+    /// How long changes may gather for the next batch under load.
+    pub linger: Duration,
     /// What messages are sealed with: the first makes seals, each is accepted. None: no seals.
     pub hmac_keys: Vec<Secret>,
 }

@@ -1,13 +1,18 @@
 //! Cutting a batch: a delta from the primary, named, and handed to the publisher in parts.
 
 use actix::Addr;
+use futures_util::future::join;
+use tokio::sync::oneshot;
 
 use crate::{
     batch::{Batch, PART_BYTES, Part},
     change::Before,
     error::{Error, Result},
     life::Failed,
-    primary::delta::{Cursor, Delta, Group, Table},
+    primary::{
+        delta::{Cursor, Delta, Table},
+        keys::Group,
+    },
     publisher::{Publish, Publisher},
 };
 
@@ -20,36 +25,48 @@ pub struct Limits {
     pub change_bytes: u64,
 }
 
-/// Publishes the delta as the batch; false if the publisher failed and the batch has to be cut anew.
+/// Publishes the delta as the batch that is `named` meanwhile, on another connection; false if the publisher
+/// failed, or no name came, and the batch has to be cut anew.
 ///
 /// # Errors
 /// When the primary fails.
 pub async fn publish(
-    delta: &Delta<'_>,
-    batch: Batch,
+    delta: Delta<'_>,
+    named: oneshot::Receiver<Batch>,
     limits: Limits,
     publisher: &Addr<Publisher>,
 ) -> Result<bool> {
     let mut parts = Parts {
         publisher,
         limits,
-        batch,
+        named: Some(named),
+        batch: None,
         number: 0,
         body: Vec::new(),
         changes: 0,
         tables: Vec::new(),
         sealed: false,
     };
-    match parts.send(delta).await {
+    let published = match parts.send(&delta).await {
+        // All is read: nothing is held on the primary while the broker makes sure of it.
+        Ok(()) => {
+            let (published, ended) = join(parts.publish(true), delta.end()).await;
+            ended?;
+            published
+        }
+        Err(stop) => Err(stop),
+    };
+    match published {
         Ok(()) => Ok(true),
-        Err(Stop::Publisher) => Ok(false),
+        Err(Stop::GivenUp) => Ok(false),
         Err(Stop::Primary(error)) => Err(error),
     }
 }
 
 /// Why a batch is given up.
 enum Stop {
-    Publisher,
+    /// The publisher failed, or whoever names the batch, who knows why.
+    GivenUp,
     Primary(Error),
 }
 
@@ -63,7 +80,9 @@ impl From<Error> for Stop {
 struct Parts<'a> {
     publisher: &'a Addr<Publisher>,
     limits: Limits,
-    batch: Batch,
+    /// Until it has a name, the batch is shown to nobody.
+    named: Option<oneshot::Receiver<Batch>>,
+    batch: Option<Batch>,
     number: u32,
     body: Vec<u8>,
     changes: u32,
@@ -89,7 +108,7 @@ impl Parts<'_> {
             // meet them in one part.
             self.sealed = true;
         }
-        self.publish(true).await
+        Ok(())
     }
 
     async fn send_group(&mut self, delta: &Delta<'_>, group: &Group) -> Result<(), Stop> {
@@ -147,8 +166,11 @@ impl Parts<'_> {
     }
 
     async fn publish(&mut self, last: bool) -> Result<(), Stop> {
+        if let Some(named) = self.named.take() {
+            self.batch = named.await.ok();
+        }
         let part = Part {
-            batch: self.batch.clone(),
+            batch: self.batch.clone().ok_or(Stop::GivenUp)?,
             number: self.number,
             last,
             tables: std::mem::take(&mut self.tables),
@@ -159,7 +181,7 @@ impl Parts<'_> {
         self.sealed = false;
         match self.publisher.send(Publish(part)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(Failed)) | Err(_) => Err(Stop::Publisher),
+            Ok(Err(Failed)) | Err(_) => Err(Stop::GivenUp),
         }
     }
 }

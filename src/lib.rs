@@ -49,15 +49,16 @@
 //! 3. On the [primary]: [`primary::install`] puts the schema `pgfanout` there, [`primary::capture`] the
 //!    triggers of a table (`sql/primary/`). A transaction writes; its triggers log keys; if the publisher is
 //!    asleep, [by its flag](primary::gate), they notify.
-//! 4. [`pg_listener`] is woken, and its session ([`listening`]) [looks](primary::look), opens a
-//!    [delta](primary::delta), records the
-//!    [batch](primary::batch) on the primary, which flushes all that the delta saw, and [cuts](cut) it into
-//!    parts. [`publisher`] hands them to the [broker] and answers when the broker has the batch safe.
+//! 4. [`pg_listener`] is woken, and its session ([`listening`]) opens a [delta](primary::delta) over the tables
+//!    that changed lately; where there are none, it [looks](primary::look) first. While it reads the rows, and
+//!    [cuts](cut) them into parts, it records the [batch](primary::batch) on the primary, which flushes all that
+//!    the delta saw; no part is shown to anybody before. [`publisher`] hands them to the [broker] and answers when
+//!    the broker has the batch safe. Under load batches gather for a while first.
 //! 5. For each replica, [`consumer`] takes deliveries, and offers their parts to its [`applier`], until
 //!    they are committed; then it acknowledges. [`applying`] asks the [`protocol`] what is due.
 //! 6. On the [replica]: [`replica::apply`] writes a part (TRUNCATE, then the keys are deleted, then the rows
-//!    copied in) in a transaction with the [position](replica::state); [`replica::catch_up`] does the same
-//!    with a delta from the primary. [`replica::join`] compares the tables with those that are captured,
+//!    copied in) in a transaction with the [position](replica::state), [`replica::at_once`] a small batch in a
+//!    single round trip; [`replica::catch_up`] does the same with a delta from the primary. [`replica::join`] compares the tables with those that are captured,
 //!    [`replica::create`] makes what is missing, [`replica::copy`] fills it, [`replica::chunk`] by chunk.
 //! 7. The applier reports its position to the primary, which [trims](primary::trim) what all have.
 //!    [`status`] reads all of it, without the process, and [`verify`] proves that the rows are equal.

@@ -1,28 +1,36 @@
 //! What the listener does with its connections to the primary.
 
+mod capturing;
+mod pace;
+mod recent;
+
 use std::{
     cell::Cell,
     time::{Duration, Instant},
 };
 
-use actix::{Addr, WeakAddr};
-use futures_util::StreamExt as _;
+use actix::Addr;
+use futures_util::{StreamExt as _, future::join};
+use tokio::sync::oneshot;
 use tokio_postgres::AsyncMessage;
+
+use pace::Pace;
+use recent::Recent;
 
 use crate::{
     config::{Config, Problem},
     cut,
     error::{Error, Result},
-    pg_listener::{PgListener, Wake},
+    pg_listener::Waker,
     postgres::{Database, Session},
-    prepare::{Wanted, wanted_tables},
+    prepare::Wanted,
     primary::{
         batch::{begin_term, mark_published, record, resume_from, start_anew},
         capture,
-        delta::{Cut, Reader},
+        delta::{Cut, Delta, Reader},
         gate::Gate,
         install::install,
-        look::{Since, look, present},
+        look::{SETTINGS, Since, look, present},
         trim::Trimmer,
     },
     publisher::{Publisher, Readiness, Ready},
@@ -32,6 +40,9 @@ use crate::{
 
 /// How often to look while a transaction may be at work that did not see the flag, or where none notifies.
 const POLL: Duration = Duration::from_millis(20);
+
+/// How long nothing is published before it is noted that the last batch was.
+const NOTE_AFTER: Duration = Duration::from_secs(1);
 
 /// How long to wait for a publisher that is not ready, or for a lock that was not to be had.
 const RETRY: Duration = Duration::from_millis(500);
@@ -71,6 +82,8 @@ pub struct Listening {
     /// The end of the last batch; without a broker, of the last look that found something.
     from: Snapshot,
     gate: Gate,
+    pace: Pace,
+    recent: Recent,
     /// Whether transactions notify at all.
     notify: bool,
     /// How often to look in any case while asleep.
@@ -78,7 +91,7 @@ pub struct Listening {
     /// Whether the appliers were told that there is a listener again.
     greeted: bool,
     /// The last batch, if it is not noted yet that it was published.
-    unnoted: Option<i64>,
+    unnoted: Option<(i64, Instant)>,
     /// Tables that are to be captured and whose writers did not end yet.
     uncaptured: Vec<Wanted>,
     capture_tried: Instant,
@@ -98,13 +111,13 @@ impl Listening {
     ///
     /// # Errors
     /// When the primary cannot be reached, another process publishes, or a table cannot be captured.
-    pub async fn connect(config: &Config, listener: WeakAddr<PgListener>) -> Result<Self> {
+    pub async fn connect(config: &Config, waker: Waker) -> Result<Self> {
         let primary = &config.primary.database;
         let workers = ["listener", "publisher"].map(|job| format!("pgfanout {job}"));
         let Some(seat) = Seat::take(primary, "publisher", &workers).await? else {
             return Err(Error::StandBy("primary: another pgfanout publishes".to_owned()));
         };
-        let control = listen(primary, listener).await?;
+        let control = listen(primary, waker).await?;
         let installation = install(&control).await?;
         begin_term(&control).await?;
         forget_removed_replicas(&control, config).await?;
@@ -122,6 +135,8 @@ impl Listening {
             epoch: installation.epoch,
             from,
             gate: Gate::default(),
+            pace: Pace::new(config.broker.as_ref().map_or(Duration::ZERO, |broker| broker.linger)),
+            recent: Recent::default(),
             notify: installation.notify,
             safety_poll: config.primary.safety_poll,
             greeted: false,
@@ -160,54 +175,46 @@ impl Listening {
         }
         if self.trimmed.elapsed() >= TRIM_INTERVAL {
             self.trimmed = Instant::now();
+            // What it still needs would be kept.
+            self.note_published().await?;
             self.trimmer.trim(&self.control, publisher.is_some()).await?;
         }
-        if publisher.is_none() && !std::mem::replace(&mut self.greeted, true) {
+        let since = Since { from: self.from.clone(), tables: None };
+        match publisher {
+            Some(publisher) => self.cut(publisher, since).await,
+            None => self.tell(since).await,
+        }
+    }
+
+    /// Without a broker: looks whether the appliers have anything to read.
+    async fn tell(&mut self, since: Since) -> Result<Next> {
+        if !std::mem::replace(&mut self.greeted, true) {
             // What was committed before we came: nobody else tells the appliers.
             return Ok(Next { changed: true, after: Duration::ZERO });
         }
-        let since = Since { from: self.from.clone(), tables: None };
+        self.pace.begin();
         let look = look(&self.control, &since).await?;
-        if look.trimmed && publisher.is_some() {
-            return self.start_anew().await;
-        }
         if look.tables.is_empty() {
             return self.rest(&look.now).await;
         }
-        if self.gate.is_asleep() {
-            self.gate.wake_up(&self.control).await?;
-        }
-        match publisher {
-            Some(publisher) => self.publish(publisher, since, &look.tables).await,
-            None => {
-                self.from = look.now;
-                Ok(Next { changed: true, after: Duration::ZERO })
+        self.from = look.now;
+        self.pass_on(1).await
+    }
+
+    /// Cuts the next batch, and has it published.
+    async fn cut(&mut self, publisher: &Addr<Publisher>, since: Since) -> Result<Next> {
+        let (at_once, later) =
+            (Next { changed: true, after: Duration::ZERO }, Next { changed: true, after: RETRY });
+        self.pace.begin();
+        let mut changed = self.recent.tables();
+        if changed.is_empty() {
+            let look = look(&self.control, &since).await?;
+            match (look.trimmed, look.tables.is_empty()) {
+                (true, _) => return self.start_anew().await,
+                (false, true) => return self.rest(&look.now).await,
+                (false, false) => changed = look.tables,
             }
         }
-    }
-
-    /// Nothing changed: sets the flag, then waits as long as somebody may not have seen it.
-    async fn rest(&mut self, now: &Snapshot) -> Result<Next> {
-        if let Some(number) = self.unnoted.take() {
-            mark_published(&self.control, number).await?;
-        }
-        let after = if !self.notify {
-            POLL
-        } else if !self.gate.is_asleep() {
-            self.gate.fall_asleep(&self.control).await?;
-            Duration::ZERO
-        } else if !self.gate.may_wait(now) {
-            POLL
-        } else if self.uncaptured.is_empty() {
-            self.safety_poll
-        } else {
-            self.safety_poll.min(CAPTURE_INTERVAL)
-        };
-        Ok(Next { changed: false, after })
-    }
-
-    async fn publish(&mut self, publisher: &Addr<Publisher>, since: Since, changed: &[i32]) -> Result<Next> {
-        let later = Next { changed: true, after: RETRY };
         // No delta is opened that could not be published: it would hold back vacuum on the primary.
         let told = tokio::time::timeout(READY_LIMIT, publisher.send(Ready)).await;
         let readiness = told.ok().and_then(Result::ok).unwrap_or(Readiness::Disconnected);
@@ -215,25 +222,85 @@ impl Listening {
         if readiness != Readiness::Ready {
             return Ok(later);
         }
-        let delta = match self.reader.cut(vec![since], changed).await {
-            Ok(Cut::Open(delta)) => delta,
-            Ok(Cut::Again) => return Ok(Next { changed: true, after: Duration::ZERO }),
-            Ok(Cut::Trimmed) => return self.start_anew().await,
-            Err(error) if capture::was_locked(&error) => return Ok(later),
-            Err(error) => return Err(error),
-        };
-        let to = delta.to()?.clone();
-        let batch = record(&self.control, &self.epoch, None, &self.from, &to).await?;
-        let number = batch.number;
-        let published = cut::publish(&delta, batch, self.limits, publisher).await?;
-        delta.end().await?;
-        if !published {
-            return Ok(later);
+        match self.reader.cut(vec![since.clone()], &changed, true).await {
+            Ok(Cut::Open(delta)) if delta.is_empty() => {
+                let now = delta.to()?.clone();
+                delta.end().await?;
+                self.rest(&now).await
+            }
+            Ok(Cut::Open(delta)) => {
+                let (to, entries) = (delta.to()?.clone(), delta.entries());
+                self.recent.add(&delta.tables().map(|table| (table.id, table.definition)).collect());
+                match publish(&self.control, &self.epoch, delta, &self.from, self.limits, publisher).await? {
+                    None => Ok(later),
+                    Some(number) => {
+                        self.from = to;
+                        self.unnoted = Some((number, Instant::now()));
+                        self.batches.set(self.batches.get() + 1);
+                        self.pass_on(entries).await
+                    }
+                }
+            }
+            Ok(Cut::Again) => {
+                self.recent.add(&look(&self.control, &since).await?.tables);
+                Ok(at_once)
+            }
+            Ok(Cut::Trimmed) => self.start_anew().await,
+            Err(error) if capture::was_locked(&error) => {
+                // Perhaps by a table that did not change, and was only likely to.
+                self.recent.forget();
+                Ok(later)
+            }
+            Err(error) => Err(error),
         }
-        self.from = to;
-        self.unnoted = Some(number);
-        self.batches.set(self.batches.get() + 1);
-        Ok(Next { changed: true, after: Duration::ZERO })
+    }
+
+    /// All up to now is passed on, with so many entries of the log.
+    async fn pass_on(&mut self, entries: u64) -> Result<Next> {
+        let grow = self.pace.found(entries);
+        if self.gate.is_asleep() && self.pace.is_busy() {
+            self.gate.wake_up(&self.control).await?;
+        }
+        Ok(Next { changed: true, after: self.until_notified(&self.from).unwrap_or(grow) })
+    }
+
+    /// How long to wait when all up to a moment is passed on, if whatever comes later will notify.
+    fn until_notified(&self, passed_on: &Snapshot) -> Option<Duration> {
+        let note = self.unnoted.is_some().then_some(NOTE_AFTER);
+        let capture = (!self.uncaptured.is_empty()).then_some(CAPTURE_INTERVAL);
+        let sooner = note.into_iter().chain(capture).min();
+        let wait = self.safety_poll.min(sooner.unwrap_or(Duration::MAX));
+        self.gate.may_wait(passed_on).then_some(wait)
+    }
+
+    /// Nothing changed: sets the flag, then waits as long as somebody may not have seen it.
+    async fn rest(&mut self, now: &Snapshot) -> Result<Next> {
+        // Not after each single batch.
+        if self.unnoted.is_some_and(|(_, at)| at.elapsed() >= NOTE_AFTER) {
+            self.note_published().await?;
+        }
+        let after = if !self.notify {
+            POLL
+        } else if !self.gate.is_asleep() {
+            match self.pace.found_nothing() {
+                Some(soon) => soon,
+                None => {
+                    self.gate.fall_asleep(&self.control).await?;
+                    Duration::ZERO
+                }
+            }
+        } else {
+            self.until_notified(now).unwrap_or(POLL)
+        };
+        Ok(Next { changed: false, after })
+    }
+
+    /// Notes that the last batch was published.
+    async fn note_published(&mut self) -> Result<()> {
+        match self.unnoted.take() {
+            Some((number, _)) => mark_published(&self.control, number).await,
+            None => Ok(()),
+        }
     }
 
     /// What the next batch had to tell was trimmed before it could be published: batches go on from now, and
@@ -255,57 +322,6 @@ impl Listening {
             return Ok(());
         }
         self.seat.show(readiness.shown()).await
-    }
-
-    /// Compares the tables that the configuration names with those that are captured. At the start `all` are
-    /// looked into: a trigger may have been disabled meanwhile.
-    async fn resolve(&mut self, config: &Config, all: bool) -> Result<()> {
-        self.resolved = Instant::now();
-        let (wanted, problems) = wanted_tables(&self.control, config).await?;
-        // The start refuses them; what the application creates later must not stop the rest.
-        for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
-            tracing::error!(event = "table_refused", "{problem}");
-        }
-        self.problems = problems;
-        let statement = "SELECT id, relation FROM pgfanout.captured_table WHERE broken IS NULL";
-        let rows = self.control.query("reading the captured tables", statement, &[]).await?;
-        let captured: Vec<(i32, u32)> = rows.iter().map(|row| (row.get("id"), row.get("relation"))).collect();
-        for (id, _) in
-            captured.iter().filter(|(_, relation)| !wanted.iter().any(|table| table.relation == *relation))
-        {
-            match capture::release(&self.control, *id, CAPTURE_LOCK_LIMIT).await {
-                Err(error) if !capture::was_locked(&error) => return Err(error),
-                // A table that stays captured a while longer does no harm: the next time tries again.
-                _ => {}
-            }
-        }
-        let is_captured = |table: &Wanted| captured.iter().any(|(_, relation)| *relation == table.relation);
-        self.uncaptured = wanted.into_iter().filter(|table| all || !is_captured(table)).collect();
-        if self.uncaptured.is_empty() { Ok(()) } else { self.capture().await }
-    }
-
-    /// Captures what is to be captured, as far as its writers let us.
-    async fn capture(&mut self) -> Result<()> {
-        self.capture_tried = Instant::now();
-        let mut waiting = Vec::new();
-        for table in std::mem::take(&mut self.uncaptured) {
-            match capture::capture(&self.control, table.relation, table.old_record, CAPTURE_LOCK_LIMIT).await
-            {
-                Ok(_) => {}
-                Err(error) if capture::was_locked(&error) => waiting.push(table),
-                Err(error) => return Err(error),
-            }
-        }
-        if !waiting.is_empty() {
-            let tables = waiting.iter().map(|table| table.name.as_str()).collect::<Vec<_>>().join(", ");
-            tracing::warn!(
-                event = "capture_waits",
-                tables,
-                "waiting for transactions that wrote these tables to end, to capture them"
-            );
-        }
-        self.uncaptured = waiting;
-        Ok(())
     }
 
     /// Shows that the connections live: a link may die silently while nothing is to be done.
@@ -335,31 +351,49 @@ impl Listening {
     /// # Errors
     /// When the link breaks: each transaction notifies then until the next start.
     pub async fn end(mut self) -> Result<()> {
-        if let Some(number) = self.unnoted.take() {
-            mark_published(&self.control, number).await?;
-        }
+        self.note_published().await?;
         self.gate.wake_up(&self.control).await
     }
 }
 
+/// Publishes a delta; returns the batch's number, or nothing if the publisher failed: it has to be cut anew then.
+async fn publish(
+    control: &Session,
+    epoch: &str,
+    delta: Delta<'_>,
+    from: &Snapshot,
+    limits: cut::Limits,
+    publisher: &Addr<Publisher>,
+) -> Result<Option<i64>> {
+    let to = delta.to()?.clone();
+    // It gets its name while its rows are read, and is shown to nobody before.
+    let (name, named) = oneshot::channel();
+    let naming = async {
+        let batch = record(control, epoch, None, from, &to).await?;
+        let number = batch.number;
+        let _ = name.send(batch);
+        Ok::<_, Error>(number)
+    };
+    let (number, published) = join(naming, cut::publish(delta, named, limits, publisher)).await;
+    let (number, published) = (number?, published?);
+    Ok(published.then_some(number))
+}
+
 /// Opens the connection whose notifications wake the listener.
-async fn listen(primary: &Database, listener: WeakAddr<PgListener>) -> Result<Session> {
+async fn listen(primary: &Database, waker: Waker) -> Result<Session> {
     let (mut session, mut connection) = primary.open("pgfanout listener").await?;
     actix_rt::spawn(async move {
         let mut messages = futures_util::stream::poll_fn(move |context| connection.poll_message(context));
         while let Some(Ok(message)) = messages.next().await {
-            if matches!(message, AsyncMessage::Notification(_))
-                && let Some(listener) = listener.upgrade()
-            {
-                let _ = listener.try_send(Wake);
+            if matches!(message, AsyncMessage::Notification(_)) {
+                waker.wake();
             }
         }
         // The next statement finds the connection gone.
-        if let Some(listener) = listener.upgrade() {
-            let _ = listener.try_send(Wake);
-        }
+        waker.wake();
     });
     session.set_up().await?;
+    session.run("setting up the listener", SETTINGS).await?;
     Ok(session)
 }
 

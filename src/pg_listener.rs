@@ -1,11 +1,11 @@
 //! The actor that listens to the primary: it wakes, cuts a batch, has it published, and sleeps again.
 //! Without a broker it wakes the appliers instead, which read for themselves.
 
-use std::{rc::Rc, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, Addr, AsyncContext as _, AtomicResponse, Context, Handler,
-    Message, Recipient, SpawnHandle, Supervised, WrapFuture as _,
+    Message, Recipient, SpawnHandle, Supervised, WeakAddr, WrapFuture as _,
 };
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 /// Something may have changed on the primary. A hint: the changelog is the truth.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Wake;
+struct Wake;
 
 /// See whether the connections to the primary live. Who only listens hears nothing from a dead one.
 #[derive(Message)]
@@ -44,6 +44,8 @@ pub struct PgListener {
     config: Rc<Config>,
     downstream: Downstream,
     life: Life<Listening>,
+    /// Whether a wake is on its way that a notification caused: one is enough for all.
+    notified: Rc<Cell<bool>>,
     /// When it looks next without being woken.
     timer: Option<SpawnHandle>,
 }
@@ -52,7 +54,8 @@ impl PgListener {
     /// A listener that sends changes downstream.
     #[must_use]
     pub fn new(config: Rc<Config>, downstream: Downstream, ending: Ending) -> Self {
-        Self { config, downstream, life: Life::new("pg_listener", String::new(), ending), timer: None }
+        let life = Life::new("pg_listener", String::new(), ending);
+        Self { config, downstream, life, notified: Rc::default(), timer: None }
     }
 
     fn connected(&mut self, result: Result<Listening>, context: &mut Context<Self>) {
@@ -86,6 +89,23 @@ impl PgListener {
     }
 }
 
+/// Wakes the listener when the primary notifies it.
+pub struct Waker {
+    listener: WeakAddr<PgListener>,
+    notified: Rc<Cell<bool>>,
+}
+
+impl Waker {
+    /// Wakes it, unless it is about to wake.
+    pub fn wake(&self) {
+        if !self.notified.replace(true) {
+            let sent = self.listener.upgrade().map(|listener| listener.try_send(Wake));
+            // A full mailbox holds wakes.
+            self.notified.set(matches!(sent, Some(Ok(()))));
+        }
+    }
+}
+
 /// Through the address, so that it keeps its place behind the work at hand. A full mailbox holds wakes.
 fn wake(context: &Context<PgListener>) {
     let _ = context.address().try_send(Wake);
@@ -98,8 +118,9 @@ impl Actor for PgListener {
         context.run_interval(PROVE_INTERVAL, |_, context| {
             let _ = context.address().try_send(Prove);
         });
-        let (config, address) = (Rc::clone(&self.config), context.address().downgrade());
-        let connecting = self.life.connecting(async move { Listening::connect(&config, address).await });
+        let config = Rc::clone(&self.config);
+        let waker = Waker { listener: context.address().downgrade(), notified: Rc::clone(&self.notified) };
+        let connecting = self.life.connecting(async move { Listening::connect(&config, waker).await });
         context
             .wait(connecting.into_actor(self).map(|result, this, context| this.connected(result, context)));
     }
@@ -115,6 +136,7 @@ impl Handler<Wake> for PgListener {
     type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, _: Wake, _: &mut Self::Context) -> Self::Result {
+        self.notified.set(false);
         let (session, config) = (self.life.take(), Rc::clone(&self.config));
         let publisher = match &self.downstream {
             Downstream::Publisher(publisher) => Some(publisher.clone()),

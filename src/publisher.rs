@@ -55,6 +55,11 @@ impl Readiness {
 #[rtype(result = "Result<(), Failed>")]
 pub struct Publish(pub Part);
 
+/// Makes sure that what is published reaches every queue.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Bind;
+
 /// What holds the publisher up, with the remedy.
 pub const BLOCKED: &str = "the broker accepts no messages: it is short of memory or disk; its log and \
                            `rabbitmq-diagnostics alarms` tell which: free some, or raise its limit";
@@ -131,9 +136,9 @@ impl Handler<Ready> for Publisher {
     fn handle(&mut self, _: Ready, _: &mut Self::Context) -> Self::Result {
         let session = self.life.take();
         let checking = async move {
-            let mut session = session.map_err(|Failed| None)?;
+            let session = session.map_err(|Failed| None)?;
             // Nothing is published until it is ready, and so nobody else would notice what fails here.
-            session.check().await.map_err(Some)?;
+            session.check().map_err(Some)?;
             Ok::<_, Option<Error>>(session)
         };
         AtomicResponse::new(Box::pin(checking.into_actor(self).map(|result, this, context| match result {
@@ -182,6 +187,9 @@ impl Handler<Publish> for Publisher {
                 Err(Failed)
             }
             Ok((session, Ok((batches, bytes)))) => {
+                if batches > 0 && session.is_to_bind() {
+                    let _ = context.address().try_send(Bind);
+                }
                 this.life.keep(session);
                 this.batches += batches;
                 this.bytes += bytes;
@@ -190,6 +198,27 @@ impl Handler<Publish> for Publisher {
             Err(error) => {
                 this.fail(error, context);
                 Err(Failed)
+            }
+        })))
+    }
+}
+
+impl Handler<Bind> for Publisher {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, _: Bind, _: &mut Self::Context) -> Self::Result {
+        let session = self.life.take();
+        let binding = async move {
+            let mut session = session.map_err(|Failed| None)?;
+            session.bind().await.map_err(Some)?;
+            Ok::<_, Option<Error>>(session)
+        };
+        AtomicResponse::new(Box::pin(binding.into_actor(self).map(|result, this, context| match result {
+            Ok(session) => this.life.put_back(session),
+            Err(error) => {
+                if error.is_some() {
+                    this.fail(error, context);
+                }
             }
         })))
     }

@@ -267,6 +267,14 @@ impl Shape {
         )
     }
 
+    /// `INSERT`s a row; a parameter for each column.
+    #[must_use]
+    pub fn insert_row(&self) -> String {
+        let values = list((1..=self.columns.len()).map(|n| format!("${n}")));
+        let (table, columns) = (self.quoted(), self.column_list(""));
+        format!("INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE VALUES ({values})")
+    }
+
     /// `ROW(…)::text` of the columns, of a table called `t`.
     #[must_use]
     pub fn row_text(&self) -> String {

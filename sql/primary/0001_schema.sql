@@ -66,7 +66,7 @@ CREATE TABLE pgfanout.captured_table (
 
 -- Which segment of the changelog is written. A sequence is read without a snapshot and costs writers no lock.
 -- Nothing depends on where an entry is: each segment is read always.
-CREATE SEQUENCE pgfanout.segment MINVALUE 0 MAXVALUE 7 START 0;
+CREATE SEQUENCE pgfanout.segment MINVALUE 0 MAXVALUE 2 START 0;
 SELECT pg_catalog.setval('pgfanout.segment', 0);
 
 -- Append-only: which keys changed in which transaction. The order of its rows carries no meaning. It lies in
@@ -89,11 +89,6 @@ CREATE INDEX changelog_xid ON pgfanout.changelog (xid);
 CREATE TABLE pgfanout.changelog_0 PARTITION OF pgfanout.changelog FOR VALUES IN (0);
 CREATE TABLE pgfanout.changelog_1 PARTITION OF pgfanout.changelog FOR VALUES IN (1);
 CREATE TABLE pgfanout.changelog_2 PARTITION OF pgfanout.changelog FOR VALUES IN (2);
-CREATE TABLE pgfanout.changelog_3 PARTITION OF pgfanout.changelog FOR VALUES IN (3);
-CREATE TABLE pgfanout.changelog_4 PARTITION OF pgfanout.changelog FOR VALUES IN (4);
-CREATE TABLE pgfanout.changelog_5 PARTITION OF pgfanout.changelog FOR VALUES IN (5);
-CREATE TABLE pgfanout.changelog_6 PARTITION OF pgfanout.changelog FOR VALUES IN (6);
-CREATE TABLE pgfanout.changelog_7 PARTITION OF pgfanout.changelog FOR VALUES IN (7);
 
 -- A flag that is read without a snapshot, so never stale: 1 while the publisher waits for a NOTIFY.
 CREATE SEQUENCE pgfanout.asleep MINVALUE 0 MAXVALUE 1 START 0;

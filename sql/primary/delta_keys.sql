@@ -1,6 +1,7 @@
 -- The keys of a delta, each once. Runs in the transaction whose snapshot is the delta's end.
 -- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter; $3 bool: whether
--- old rows are wanted.
+-- old rows are wanted; $4 int8: how many entries of the log to read at most, NULL for all: where there are more,
+-- the keys are not those of the delta.
 -- Returns table, the key as it was logged (the text of a row, where it has several columns), how many more
 -- times the key came than went (so that whether the row was there at the start follows from whether it is
 -- there at the end, in whatever order the log was written), and the row as it was at the start, in JSON,
@@ -13,14 +14,19 @@ SELECT
     (array_agg(c.old ORDER BY c.logged_at) FILTER (WHERE $3::bool AND octet_length(c.old) <= 16384))[1] AS old
 FROM
     (
-        SELECT table_id, key, operation, old, logged_at
-        FROM pgfanout.changelog
-        WHERE xid >= pg_snapshot_xmax($1::text::pg_snapshot)
-        UNION ALL
-        SELECT table_id, key, operation, old, logged_at
-        FROM pgfanout.changelog
-        WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))
+        SELECT e.table_id, e.key, e.operation, e.old, e.logged_at
+        FROM
+            (
+                SELECT table_id, key, operation, old, logged_at
+                FROM pgfanout.changelog
+                WHERE xid >= pg_snapshot_xmax($1::text::pg_snapshot)
+                UNION ALL
+                SELECT table_id, key, operation, old, logged_at
+                FROM pgfanout.changelog
+                WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))
+            ) e
+        WHERE e.key IS NOT NULL AND e.table_id = ANY ($2::int4[])
+        LIMIT $4::int8
     ) c
-WHERE c.key IS NOT NULL AND c.table_id = ANY ($2::int4[])
 GROUP BY c.table_id, c.key
 ORDER BY c.table_id, c.key

@@ -1,8 +1,25 @@
 -- The tables of a delta. Runs in the transaction whose snapshot is the delta's end.
 -- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter, NULL for all.
--- Returns at least one row: the end, and whether changes since the start are gone from the changelog; then for each changed table its id (NULL where nothing changed),
--- the number of its definition, whether it was truncated, and how many entries the log has.
+-- Returns at least one row: the end, and whether changes since the start are gone from the changelog; then for
+-- each changed table its id (NULL where nothing changed), the number of its definition, whether it was truncated,
+-- and how many entries the log has.
 -- Reads: pgfanout.changelog as look.sql does.
+WITH
+    logged AS MATERIALIZED (
+        SELECT e.table_id, bool_or(e.operation = 'T') AS truncated, count(*) AS entries
+        FROM
+            (
+                SELECT table_id, operation
+                FROM pgfanout.changelog
+                WHERE xid >= pg_snapshot_xmax($1::text::pg_snapshot)
+                UNION ALL
+                SELECT table_id, operation
+                FROM pgfanout.changelog
+                WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))
+            ) e
+        WHERE $2::int4[] IS NULL OR e.table_id = ANY ($2)
+        GROUP BY e.table_id
+    )
 SELECT
     pg_current_snapshot()::text AS until,
     EXISTS (
@@ -15,19 +32,7 @@ SELECT
 FROM
     (SELECT 1) AS always
     LEFT JOIN (
-        SELECT e.table_id, t.definition, bool_or(e.operation = 'T') AS truncated, count(*) AS entries
-        FROM
-            (
-                SELECT table_id, operation
-                FROM pgfanout.changelog
-                WHERE xid >= pg_snapshot_xmax($1::text::pg_snapshot)
-                UNION ALL
-                SELECT table_id, operation
-                FROM pgfanout.changelog
-                WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))
-            ) e
-            JOIN pgfanout.captured_table t ON t.id = e.table_id AND t.broken IS NULL
-        WHERE $2::int4[] IS NULL OR e.table_id = ANY ($2)
-        GROUP BY e.table_id, t.definition
+        SELECT l.table_id, t.definition, l.truncated, l.entries
+        FROM logged l JOIN pgfanout.captured_table t ON t.id = l.table_id AND t.broken IS NULL
     ) c ON true
 ORDER BY c.table_id

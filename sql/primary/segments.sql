@@ -45,7 +45,7 @@ SELECT
     n.name AS holder,
     coalesce(extract(epoch FROM clock_timestamp() - (SELECT f.logged_at FROM first f)), 0)::float8 AS behind
 FROM
-    generate_series(0::int8, 7) s (number)
+    generate_series(0::int8, 2) s (number)
     CROSS JOIN needed n
     LEFT JOIN LATERAL (
         SELECT c.xid, c.logged_at

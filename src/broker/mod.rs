@@ -222,6 +222,7 @@ mod tests {
             queue_type: config::QueueType::Quorum,
             queue_max_bytes: 4096,
             confirm_window: 1,
+            linger: std::time::Duration::ZERO,
             hmac_keys: Vec::new(),
         };
         let arguments = arguments(&broker, "x.rejected");

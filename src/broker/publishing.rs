@@ -27,7 +27,7 @@ const CONFIRM_LIMIT: Duration = Duration::from_secs(60);
 const BLOCKED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often, at most, the queues are bound again: somebody may have taken a binding, a queue or the
-/// exchange away, and as long as one queue is left the broker does not say so.
+/// exchange away, and as long as one queue is left the broker does not say so. What is lost until then is caught up.
 const BIND_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A connection that publishes.
@@ -77,15 +77,29 @@ impl Publishing {
         self.connection.status().blocked()
     }
 
-    /// Makes sure, now and then, that what is published reaches every queue.
+    /// Whether the connection is there.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn check(&self) -> Result<()> {
+        match self.connection.status().connected() {
+            true => Ok(()),
+            false => Err(Error::Disconnected("broker: the publisher's connection broke".to_owned())),
+        }
+    }
+
+    /// Whether it is time to [`bind`](Self::bind).
+    #[must_use]
+    pub fn is_to_bind(&self) -> bool {
+        !self.is_blocked() && self.bound.elapsed() >= BIND_INTERVAL
+    }
+
+    /// Makes sure that what is published reaches every queue.
     ///
     /// # Errors
     /// When the connection is gone, or a queue or the exchange: all is declared by the next connection.
-    pub async fn check(&mut self) -> Result<()> {
-        if !self.connection.status().connected() {
-            return Err(Error::Disconnected("broker: the publisher's connection broke".to_owned()));
-        }
-        if self.is_blocked() || self.bound.elapsed() < BIND_INTERVAL {
+    pub async fn bind(&mut self) -> Result<()> {
+        if !self.is_to_bind() {
             return Ok(());
         }
         let (channel, exchange) = (&self.channel, &self.exchange);

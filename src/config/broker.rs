@@ -6,6 +6,8 @@ use super::{
     password,
     section::{Section, Text},
 };
+use std::time::Duration;
+
 use crate::secret::Secret;
 
 const QUEUE_TYPE: [(&str, QueueType); 2] = [("classic", QueueType::Classic), ("quorum", QueueType::Quorum)];
@@ -27,6 +29,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Broker> {
     let queue_type = section.choice("queue_type", &QUEUE_TYPE).unwrap_or(QueueType::Classic);
     let queue_max_bytes = section.integer("queue_max_bytes", 1 << 30, 1 << 20..=1 << 50);
     let confirm_window = section.integer("confirm_window", 64, 1..=10_000);
+    let linger = section.integer("linger_ms", 100, 0..=10_000);
     let hmac_keys = hmac_keys(section);
     section.finish();
     Some(Broker {
@@ -37,6 +40,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Broker> {
         queue_type,
         queue_max_bytes,
         confirm_window: usize::try_from(confirm_window).ok()?,
+        linger: Duration::from_millis(linger),
         hmac_keys,
     })
 }

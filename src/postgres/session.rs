@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::join;
 use tokio_postgres::{Client, CopyInSink, Row, RowStream, Statement, types::ToSql};
 
 use super::{
@@ -118,6 +119,26 @@ impl Session {
         self.run("committing", "COMMIT").await?;
         self.in_transaction.set(false);
         Ok(())
+    }
+
+    /// Runs the transaction's last statement and commits, in one round trip: where the statement fails, so
+    /// does the transaction, and the server takes the COMMIT for a ROLLBACK.
+    ///
+    /// # Errors
+    /// When the statement fails: nothing is committed then; otherwise as [`Self::commit`].
+    pub async fn query_one_and_commit(
+        &self,
+        doing: &str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row> {
+        // Before both: preparing takes a round trip, in which the COMMIT would overtake the statement.
+        let statement = self.prepare(doing, sql).await?;
+        // What is polled together is sent in this order.
+        let (last, committed) =
+            join(self.limited(doing, self.client.query_one(&statement, parameters)), self.commit()).await;
+        let row = last?;
+        committed.map(|()| row)
     }
 
     /// Gives up the transaction, if there is one.
@@ -235,7 +256,12 @@ impl Session {
         }
     }
 
-    async fn prepare(&self, doing: &str, sql: &str) -> Result<Statement> {
+    /// Prepares a statement unless it is. What is prepared before is sent at once when it is run: of several
+    /// statements that are polled together, in this order.
+    ///
+    /// # Errors
+    /// When it makes no sense to the server, or the link breaks.
+    pub async fn prepare(&self, doing: &str, sql: &str) -> Result<Statement> {
         let known = self.statements.borrow().get(sql).cloned();
         if let Some(statement) = known {
             return Ok(statement);

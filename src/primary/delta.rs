@@ -2,18 +2,19 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
+use futures_util::future::{join, try_join};
 use tokio_postgres::Row;
 
 use super::{
-    look::{Since, snapshot},
+    keys::{Group, groups},
+    look::{Changed, Since, snapshot},
     rows::{Rows, pieces},
 };
 use crate::{
     change::Writer,
     error::{Error, Result},
     postgres::{Database, Session},
-    record,
-    shape::{Key, Shape, key_arrays},
+    shape::{Shape, key_arrays},
     snapshot::Snapshot,
 };
 
@@ -24,7 +25,8 @@ pub const KEYS_AT_ONCE: i64 = 4000;
 /// tables, and a plan made while a table was small must not stay. A lock that is not to be had at once is
 /// tried again later, so that nobody queues behind us.
 const SETTINGS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
-    SET enable_hashjoin = off; SET enable_mergejoin = off; SET lock_timeout = '500ms'";
+    SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off; \
+    SET max_parallel_workers_per_gather = 0; SET lock_timeout = '500ms'";
 
 /// A connection to the primary that reads deltas, with the shapes of the tables it met.
 #[derive(Debug)]
@@ -48,36 +50,6 @@ pub struct Table {
     select: String,
 }
 
-/// The keys of one table that changed, a part of the delta.
-#[derive(Debug)]
-pub struct Group {
-    /// The table.
-    pub table: Rc<Table>,
-    /// Whether it was truncated between the snapshots: then keys without a row need no delete.
-    pub truncated: bool,
-    /// The keys, each once, if no key can be spelled in two ways.
-    pub keys: Vec<ChangedKey>,
-}
-
-/// A key that changed.
-#[derive(Debug)]
-pub struct ChangedKey {
-    /// Its values.
-    pub key: Key,
-    /// How many more times it came than went.
-    net: i64,
-    /// The row at the start in JSON, where it was logged.
-    pub old: Option<String>,
-}
-
-impl ChangedKey {
-    /// Whether the row was there at the delta's start, given whether it is at its end.
-    #[must_use]
-    pub fn existed(&self, exists: bool) -> bool {
-        i64::from(exists) - self.net > 0
-    }
-}
-
 impl Reader {
     /// Connects to the primary.
     ///
@@ -96,17 +68,18 @@ impl Reader {
     }
 
     /// Begins a delta over the tables that changed, from several earlier snapshots at once; its end is
-    /// now.
+    /// now. Where it is hoped to have few changes since the first of them, their keys are asked for in the same
+    /// round trip, with old rows.
     ///
     /// # Errors
     /// When the link breaks, a lock is not to be had at once, or a table does not fit.
-    pub async fn cut(&self, starts: Vec<Since>, changed: &[i32]) -> Result<Cut<'_>> {
+    pub async fn cut(&self, starts: Vec<Since>, changed: &Changed, few: bool) -> Result<Cut<'_>> {
         // What an earlier delta left open, because it failed or is to be cut again: in it, everything would
         // fail, or be as it was then.
         self.primary.roll_back().await?;
         let mut known = Vec::new();
-        for &id in changed {
-            known.extend(self.table(id).await?);
+        for (&id, &definition) in changed {
+            known.extend(self.table(id, definition).await?);
         }
         // Before the first query: TRUNCATE and rewrites are not MVCC-safe, without the lock a table, or a
         // segment of the changelog, that is being emptied would look empty at a snapshot at which it is not.
@@ -115,27 +88,51 @@ impl Reader {
             "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
              LOCK TABLE pgfanout.changelog{names} IN ACCESS SHARE MODE"
         );
-        self.primary.begin("beginning a delta", &begin).await?;
-        let mut delta = Delta { primary: &self.primary, to: None, starts: Vec::new() };
-        for since in starts {
-            match delta.add(since, &known).await? {
+        let mut delta =
+            Delta { primary: &self.primary, to: None, starts: Vec::new(), first: RefCell::default() };
+        // Polled together they are sent in this order; where the first fails, so do the others.
+        let beginning = self.primary.begin("beginning a delta", &begin);
+        let reading = async {
+            let mut tables = Vec::new();
+            for since in &starts {
+                tables.push(delta.changed_tables(since).await?);
+            }
+            Ok(tables)
+        };
+        let keys = async {
+            match starts.first().filter(|_| few) {
+                Some(since) => delta.keys(since, &known, true, "", Some(KEYS_AT_ONCE)).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (begun, read) = join(beginning, try_join(reading, keys)).await;
+        begun?;
+        let (tables, first) = read?;
+        for (since, rows) in starts.into_iter().zip(tables) {
+            match delta.add(since, &known, &rows)? {
                 Added::All => {}
                 Added::Unknown => return Ok(Cut::Again),
                 Added::Trimmed => return Ok(Cut::Trimmed),
             }
         }
+        delta.first = RefCell::new(first.filter(|_| delta.is_small()));
         Ok(Cut::Open(delta))
     }
 
     /// The table by its number; `None` if it is not captured any more.
-    async fn table(&self, id: i32) -> Result<Option<Rc<Table>>> {
+    async fn table(&self, id: i32, definition: i64) -> Result<Option<Rc<Table>>> {
+        let known = |definition| {
+            self.tables.borrow().get(&id).filter(|table| table.definition == definition).cloned()
+        };
+        if let Some(known) = known(definition) {
+            return Ok(Some(known));
+        }
         let statement = include_str!("../../sql/primary/captured_table.sql");
         let rows = self.primary.query("reading a table's registration", statement, &[&id]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let definition: i64 = row.get("definition");
-        let known = self.tables.borrow().get(&id).filter(|table| table.definition == definition).cloned();
-        if known.is_some() {
-            return Ok(known);
+        if let Some(known) = known(definition) {
+            return Ok(Some(known));
         }
         let (columns, key): (Vec<String>, Vec<String>) = (row.get("columns"), row.get("key_columns"));
         let name = (row.get("schema_name"), row.get("table_name"));
@@ -165,6 +162,8 @@ pub struct Delta<'a> {
     primary: &'a Session,
     to: Option<Snapshot>,
     starts: Vec<Start>,
+    /// The keys of the first start with their old rows, if they were asked for and are few.
+    first: RefCell<Option<Vec<Row>>>,
 }
 
 /// The changes since one earlier snapshot.
@@ -215,10 +214,16 @@ impl Delta<'_> {
         self.starts.iter().all(|start| start.tables.is_empty())
     }
 
+    /// How many entries of the log it holds; there may be fewer keys.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.starts.iter().map(|start| start.entries.unsigned_abs()).sum()
+    }
+
     /// Whether all its keys come at once.
     #[must_use]
     pub fn is_small(&self) -> bool {
-        self.starts.iter().map(|start| start.entries).sum::<i64>() <= KEYS_AT_ONCE
+        self.entries() <= KEYS_AT_ONCE.unsigned_abs()
     }
 
     /// The tables that changed.
@@ -232,14 +237,16 @@ impl Delta<'_> {
         tables.filter(|(_, truncated)| *truncated).map(|(table, _)| table)
     }
 
-    /// Finds the tables that changed since the start.
-    async fn add(&mut self, since: Since, known: &[Rc<Table>]) -> Result<Added> {
+    async fn changed_tables(&self, since: &Since) -> Result<Vec<Row>> {
         let statement = include_str!("../../sql/primary/delta_tables.sql");
         let from = since.from.to_string();
-        let doing = "reading which tables changed";
-        let rows = self.primary.query(doing, statement, &[&from, &since.tables]).await?;
+        self.primary.query("reading which tables changed", statement, &[&from, &since.tables]).await
+    }
+
+    /// Adds a start, with the tables that changed since.
+    fn add(&mut self, since: Since, known: &[Rc<Table>], rows: &[Row]) -> Result<Added> {
         let (mut tables, mut entries) = (Vec::new(), 0);
-        for row in &rows {
+        for row in rows {
             if row.get("trimmed") {
                 return Ok(Added::Trimmed);
             }
@@ -266,12 +273,20 @@ impl Delta<'_> {
             let groups = match start.entries {
                 0 => Vec::new(),
                 1..=KEYS_AT_ONCE if cursor.opened => Vec::new(),
-                1..=KEYS_AT_ONCE => groups(start, &self.keys(start, cursor.olds, "").await?)?,
+                1..=KEYS_AT_ONCE => {
+                    let first = self.first.take().filter(|_| cursor.start == 0 && cursor.olds);
+                    let keys = match first {
+                        Some(keys) => keys,
+                        None => self.keys_of(start, cursor.olds, "").await?,
+                    };
+                    groups(&start.tables, &keys)?
+                }
                 _ => {
                     if !cursor.opened {
-                        self.keys(start, cursor.olds, "DECLARE changed_keys NO SCROLL CURSOR FOR ").await?;
+                        self.keys_of(start, cursor.olds, "DECLARE changed_keys NO SCROLL CURSOR FOR ")
+                            .await?;
                     }
-                    groups(start, &self.fetch().await?)?
+                    groups(&start.tables, &self.fetch().await?)?
                 }
             };
             cursor.opened = true;
@@ -286,12 +301,24 @@ impl Delta<'_> {
         Ok(None)
     }
 
-    /// Runs the query of the keys, or declares a cursor for it.
-    async fn keys(&self, start: &Start, olds: bool, declare: &str) -> Result<Vec<Row>> {
+    async fn keys_of(&self, start: &Start, olds: bool, declare: &str) -> Result<Vec<Row>> {
+        let tables: Vec<_> = start.tables.iter().map(|(table, _)| Rc::clone(table)).collect();
+        self.keys(&start.since, &tables, olds, declare, None).await
+    }
+
+    /// Runs the query of the keys, or declares a cursor for it; of so many entries of the log at most.
+    async fn keys(
+        &self,
+        since: &Since,
+        tables: &[Rc<Table>],
+        olds: bool,
+        declare: &str,
+        most: Option<i64>,
+    ) -> Result<Vec<Row>> {
         let statement = format!("{declare}{}", include_str!("../../sql/primary/delta_keys.sql"));
-        let ids: Vec<i32> = start.tables.iter().map(|(table, _)| table.id).collect();
-        let from = start.since.from.to_string();
-        self.primary.query("reading the changed keys", &statement, &[&from, &ids, &olds]).await
+        let ids: Vec<i32> = tables.iter().map(|table| table.id).collect();
+        let from = since.from.to_string();
+        self.primary.query("reading the changed keys", &statement, &[&from, &ids, &olds, &most]).await
     }
 
     async fn fetch(&self) -> Result<Vec<Row>> {
@@ -323,38 +350,4 @@ impl Delta<'_> {
     pub async fn end(self) -> Result<()> {
         self.primary.commit().await
     }
-}
-
-fn groups(start: &Start, rows: &[Row]) -> Result<Vec<Group>> {
-    let mut groups: Vec<Group> = Vec::new();
-    for row in rows {
-        let id: i32 = row.get("table_id");
-        if groups.last().is_none_or(|group| group.table.id != id) {
-            let found = start.tables.iter().find(|(table, _)| table.id == id);
-            let Some((table, truncated)) = found else { continue };
-            groups.push(Group { table: Rc::clone(table), truncated: *truncated, keys: Vec::new() });
-        }
-        if let Some(group) = groups.last_mut() {
-            group.keys.push(changed_key(&group.table, row)?);
-        }
-    }
-    Ok(groups)
-}
-
-fn changed_key(table: &Table, row: &Row) -> Result<ChangedKey> {
-    let (text, width) = (row.get::<_, String>("key"), table.shape.key.len());
-    let key: Key = match width {
-        1 => vec![Some(text.into())],
-        _ => {
-            let fields = record::fields(&text).unwrap_or_default();
-            fields.into_iter().map(|field| field.map(|field| field.into_owned().into())).collect()
-        }
-    };
-    if key.len() != width {
-        return Err(Error::Unfit(format!(
-            "primary: the key of {} changed while changes under the old one were waiting",
-            table.shape.quoted()
-        )));
-    }
-    Ok(ChangedKey { key, net: row.get("net"), old: row.get("old") })
 }

@@ -5,6 +5,9 @@
 //! the snapshot M. A transaction that read "awake" had its number before the flag was set, so it had ended
 //! at M, or is in progress in M. Once all of those have ended and a look finds nothing, nothing can be
 //! waiting that did not notify.
+//!
+//! While little is committed the flag stays set, and each commit notifies: the publisher, woken, cuts, and
+//! whatever its delta did not see will notify. It clears the flag when it finds more each time it looks.
 
 use super::look::present;
 use crate::{error::Result, postgres::Session, snapshot::Snapshot};
@@ -52,8 +55,10 @@ impl Gate {
     }
 }
 
+/// Without waiting for the disk: it works at once, and whoever comes after a crash sets it anew.
 async fn set(primary: &Session, value: i64) -> Result<()> {
-    primary.execute("setting the flag", "SELECT setval('pgfanout.asleep', $1)", &[&value]).await.map(drop)
+    let set = "SELECT set_config('synchronous_commit', 'off', true), setval('pgfanout.asleep', $1)";
+    primary.execute("setting the flag", set, &[&value]).await.map(drop)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Looking whether anything changed, and what time it is on the primary: no transaction is held for it.
 
+use std::collections::BTreeMap;
+
 use crate::{
     error::{Error, Result},
     postgres::Session,
@@ -15,13 +17,21 @@ pub struct Since {
     pub tables: Option<Vec<i32>>,
 }
 
+/// For a session that looks. Plans are made once: of the changelog, which has no statistics that last, that takes
+/// longer than to look.
+pub const SETTINGS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
+    SET enable_bitmapscan = off; SET max_parallel_workers_per_gather = 0";
+
+/// Tables that changed: by their number in `pgfanout.captured_table` that of their definition.
+pub type Changed = BTreeMap<i32, i64>;
+
 /// What a look found.
 #[derive(Clone, Debug)]
 pub struct Look {
     /// The moment of the look.
     pub now: Snapshot,
     /// The tables that changed.
-    pub tables: Vec<i32>,
+    pub tables: Changed,
     /// Whether changes since the start are gone from the changelog, so that no delta has them all.
     pub trimmed: bool,
 }
@@ -34,7 +44,9 @@ pub async fn look(primary: &Session, since: &Since) -> Result<Look> {
     let statement = include_str!("../../sql/primary/look.sql");
     let from = since.from.to_string();
     let row = primary.query_one("looking for changes", statement, &[&from, &since.tables]).await?;
-    Ok(Look { now: snapshot(row.get("now"))?, tables: row.get("tables"), trimmed: row.get("trimmed") })
+    let (tables, definitions): (Vec<i32>, Vec<i64>) = (row.get("tables"), row.get("definitions"));
+    let tables = tables.into_iter().zip(definitions).collect();
+    Ok(Look { now: snapshot(row.get("now"))?, tables, trimmed: row.get("trimmed") })
 }
 
 /// The primary's present.

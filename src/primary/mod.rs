@@ -5,6 +5,7 @@ pub mod capture;
 pub mod delta;
 pub mod gate;
 pub mod install;
+pub mod keys;
 pub mod look;
 pub mod rows;
 pub mod source;

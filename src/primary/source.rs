@@ -2,7 +2,11 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::{batch::hold, delta::Reader, look::snapshot};
+use super::{
+    batch::hold,
+    delta::Reader,
+    look::{SETTINGS, snapshot},
+};
 use crate::{
     batch::Batch,
     error::{Error, Result},
@@ -138,6 +142,7 @@ impl Source {
     pub async fn connect(primary: &Database, replica: &str) -> Result<Self> {
         let control = primary.connect(&format!("pgfanout applier {replica}")).await?;
         let (epoch, term) = installation(&control).await?;
+        control.run("setting up the session", SETTINGS).await?;
         let reader = Reader::connect(primary, &format!("pgfanout applier {replica} reader")).await?;
         Ok(Self { reader, control, epoch, term })
     }

@@ -12,10 +12,11 @@ use crate::{
     postgres::Session,
 };
 
-/// How many segments there are.
-const SEGMENTS: u64 = 8;
+/// How many segments there are: one that is written, one that is still needed, and one that is free. Each more
+/// would be looked into by every query of the changelog.
+const SEGMENTS: u64 = 3;
 
-/// How large a segment grows while all replicas follow.
+/// How large a segment grows while all replicas follow, but no more than an eighth of the limit.
 const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// How long readers of the changelog may have to wait behind the truncation of a segment.
@@ -116,7 +117,6 @@ impl Trimmer {
     fn plan(&self, segments: &[Segment], needed: u64) -> Plan {
         let mut plan = Plan::default();
         let too_old = f64::from(self.hours) * 3600.0;
-        let share = (self.bytes / SEGMENTS).max(1);
         let mut total: u64 = segments.iter().map(|segment| segment.bytes).sum();
         let mut filled: Vec<_> =
             segments.iter().filter_map(|segment| segment.newest.map(|newest| (newest, segment))).collect();
@@ -134,7 +134,7 @@ impl Trimmer {
             }
         }
         let Some((_, written)) = filled.iter().find(|(_, segment)| segment.written) else { return plan };
-        let full = if waiting == 0 { share.min(SEGMENT_BYTES) } else { share };
+        let full = if waiting == 0 { SEGMENT_BYTES.min(self.bytes / 8) } else { self.bytes / SEGMENTS };
         // One that is truncated only now is taken the next time: its lock may not be to be had.
         let empty = segments.iter().find(|segment| segment.newest.is_none() && !segment.written);
         if written.bytes >= full || total > self.bytes || written.age > too_old {
@@ -201,7 +201,7 @@ mod tests {
             let (bytes, newest) = found.map_or((0, None), |(_, bytes, newest)| (*bytes, Some(*newest)));
             Segment { number, written: number == written, bytes, newest, age: 10.0 }
         };
-        (0..8).map(segment).collect()
+        (0..3).map(segment).collect()
     }
 
     #[test]
@@ -220,13 +220,15 @@ mod tests {
     #[test]
     fn beyond_the_limit_the_oldest_go_first() {
         let trimmer = Trimmer::new(1, 100 << 20);
-        let full = [(3, 40 << 20, 50), (4, 40 << 20, 70), (1, 40 << 20, 30)];
-        let plan = trimmer.plan(&segments(&full, 4), 10);
-        assert_eq!(plan, Plan { forced: vec![1], next: Some(0), ..Plan::default() });
+        let full = [(0, 40 << 20, 50), (1, 40 << 20, 70), (2, 40 << 20, 30)];
+        let plan = trimmer.plan(&segments(&full, 1), 10);
+        assert_eq!(plan, Plan { forced: vec![2], ..Plan::default() });
+        let plan = trimmer.plan(&segments(&full[..2], 1), 10);
+        assert_eq!(plan, Plan { next: Some(2), ..Plan::default() });
         let one = trimmer.plan(&segments(&[(0, 200 << 20, 50)], 0), 10);
         assert_eq!(one, Plan { next: Some(1), ..Plan::default() }, "the one that is written goes next time");
-        let mut old = segments(&full[..2], 4);
-        old[3].age = 4000.0;
-        assert_eq!(trimmer.plan(&old, 10).forced, [3]);
+        let mut old = segments(&full[..2], 1);
+        old[0].age = 4000.0;
+        assert_eq!(trimmer.plan(&old, 10).forced, [0]);
     }
 }

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, rc::Rc};
 
 use bytes::Bytes;
-use futures_util::SinkExt as _;
+use futures_util::{SinkExt as _, future::join};
 use tokio_postgres::error::SqlState;
 
 use super::{
@@ -16,14 +16,19 @@ use crate::{
     error::{Error, Result},
     postgres::Session,
     record::push_csv_field,
-    shape::{Key, Shape, key_arrays},
+    shape::{Key, Shape, Text, key_arrays},
 };
+
+/// Of how many rows of a table the values are kept apart: for so few, statements of their own are cheaper.
+pub(super) const FEW: usize = 16;
 
 /// What became of a part's changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     /// They are written, not committed.
     All,
+    /// They are committed, and the replica stands at the end of their batch.
+    Committed,
     /// The part holds what only the primary can give: a row too large for a message, a table whose
     /// columns changed. The transaction is to be given up, and the replica to catch up.
     CatchUp,
@@ -36,20 +41,25 @@ pub struct Malformed;
 /// The changes of a part, ready to be written: by table, in the order of the part.
 #[derive(Debug, Default)]
 pub struct Work {
-    truncated: Vec<Rc<Followed>>,
-    tables: Vec<TableWork>,
+    pub(super) truncated: Vec<Rc<Followed>>,
+    pub(super) tables: Vec<TableWork>,
     /// See [`Written::CatchUp`].
-    incomplete: bool,
+    pub(super) incomplete: bool,
     /// How many changes it holds.
     pub changes: u64,
 }
 
+/// The changes of one table.
 #[derive(Debug)]
-struct TableWork {
-    table: Rc<Followed>,
-    keys: Vec<Key>,
+pub(super) struct TableWork {
+    pub(super) table: Rc<Followed>,
+    pub(super) keys: Vec<Key>,
     /// Lines of CSV in the order of the table's columns.
-    rows: Vec<u8>,
+    pub(super) rows: Vec<u8>,
+    /// How many.
+    pub(super) count: usize,
+    /// The values of the first few.
+    pub(super) few: Vec<Vec<Option<Text>>>,
 }
 
 /// Reads a part's body against the replica's tables; changes of tables that do not stand at the position
@@ -81,7 +91,8 @@ impl Work {
             return Ok(());
         }
         if self.tables.last().is_none_or(|last| last.table.id != table.id) {
-            self.tables.push(TableWork { table: Rc::clone(table), keys: Vec::new(), rows: Vec::new() });
+            let (table, keys) = (Rc::clone(table), Vec::new());
+            self.tables.push(TableWork { table, keys, rows: Vec::new(), count: 0, few: Vec::new() });
         }
         let Some(last) = self.tables.last_mut() else { return Err(Malformed) };
         let record = change.new_record.as_ref().or(change.old_record.as_ref()).ok_or(Malformed)?;
@@ -91,7 +102,7 @@ impl Work {
         };
         last.keys.push(key);
         if let Some(row) = &change.new_record {
-            self.incomplete |= !push_row(&table.shape, row, &mut last.rows)?;
+            self.incomplete |= !last.push(row)?;
         }
         Ok(())
     }
@@ -112,22 +123,32 @@ fn key(shape: &Shape, record: &Record<'_>) -> Result<Option<Key>, Malformed> {
     Ok(Some(key))
 }
 
-/// Appends the row; false if its columns are not the table's.
-fn push_row(shape: &Shape, row: &Record<'_>, out: &mut Vec<u8>) -> Result<bool, Malformed> {
-    if row.0.len() != shape.columns.len() {
-        return Ok(false);
-    }
-    for (n, ((name, raw), column)) in row.0.iter().zip(&shape.columns).enumerate() {
-        if *name != column.name {
+impl TableWork {
+    /// Appends the row; false if its columns are not the table's.
+    fn push(&mut self, row: &Record<'_>) -> Result<bool, Malformed> {
+        let columns = &self.table.shape.columns;
+        if row.0.len() != columns.len() {
             return Ok(false);
         }
-        if n > 0 {
-            out.push(b',');
+        let mut values = (self.few.len() < FEW).then(|| Vec::with_capacity(columns.len()));
+        for (n, ((name, raw), column)) in row.0.iter().zip(columns).enumerate() {
+            if *name != column.name {
+                return Ok(false);
+            }
+            if n > 0 {
+                self.rows.push(b',');
+            }
+            let value = change::value(raw).map_err(|_| Malformed)?;
+            push_csv_field(value.as_deref(), &mut self.rows);
+            if let Some(values) = &mut values {
+                values.push(value.map(|value| Text(value.into_owned())));
+            }
         }
-        push_csv_field(change::value(raw).map_err(|_| Malformed)?.as_deref(), out);
+        self.rows.push(b'\n');
+        self.count += 1;
+        self.few.extend(values);
+        Ok(true)
     }
-    out.push(b'\n');
-    Ok(true)
 }
 
 /// Writes the changes in the replica's open transaction: truncates, then removes every key, then copies
@@ -142,15 +163,40 @@ pub async fn write(replica: &Replica, work: Work) -> Result<Written> {
     let truncated: Vec<Named<'_>> = work.truncated.iter().map(|table| table.named()).collect();
     empty(&replica.session, &truncated).await?;
     for table in work.tables {
-        replica.writes(&table.table.shape);
-        delete(&replica.session, &table.table.shape, table.keys.iter()).await?;
-        if !table.rows.is_empty() {
-            let mut copy = Copy::start(&replica.session, &table.table.shape).await?;
-            copy.send(table.rows).await?;
-            copy.finish().await?;
+        let (session, shape) = (&replica.session, &table.table.shape);
+        replica.writes(shape);
+        let deletion = delete(session, shape, table.keys.iter());
+        if table.rows.is_empty() {
+            deletion.await?;
+            continue;
         }
+        let mut copy = match shape.has_own() {
+            true => {
+                deletion.await?;
+                Copy::start(session, shape).await?
+            }
+            false => {
+                // Polled together they are sent together, in this order; where the first fails, so does the other.
+                session.prepare(&deleting(shape), &shape.delete_by_keys()).await?;
+                let (deleted, copy) = join(deletion, Copy::start(session, shape)).await;
+                deleted?;
+                copy?
+            }
+        };
+        copy.send(table.rows).await?;
+        copy.finish().await?;
     }
     Ok(Written::All)
+}
+
+/// What is being done, for messages.
+pub(super) fn deleting(shape: &Shape) -> String {
+    format!("removing the old rows of {}", shape.with_key())
+}
+
+/// What is being done, for messages.
+pub(super) fn writing(shape: &Shape) -> String {
+    format!("writing rows of {}", shape.with_key())
 }
 
 /// Removes the rows with these keys.
@@ -161,7 +207,7 @@ pub async fn delete<'a>(replica: &Session, shape: &Shape, keys: impl Iterator<It
     let arrays = key_arrays(shape.key.len(), keys);
     let parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
         arrays.iter().map(|array| array as &(dyn tokio_postgres::types::ToSql + Sync)).collect();
-    let doing = format!("removing the old rows of {}", shape.with_key());
+    let doing = deleting(shape);
     if !shape.has_own() {
         return replica.execute(&doing, &shape.delete_by_keys(), &parameters).await.map(drop);
     }

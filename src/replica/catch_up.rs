@@ -15,8 +15,9 @@ use crate::{
     postgres::Session,
     primary::{
         batch::record,
-        delta::{Cursor, Cut, Delta, Group},
-        look::{Since, look},
+        delta::{Cursor, Cut, Delta},
+        keys::Group,
+        look::{Changed, Since, look},
         rows::{Lines, PIECE_BYTES},
         source::Source,
     },
@@ -117,7 +118,7 @@ async fn cut<'a>(
     only_changes: bool,
     tables: &[Rc<Followed>],
 ) -> Result<Result<Delta<'a>, Caught>> {
-    let mut changed: Vec<i32> = Vec::new();
+    let mut changed = Changed::new();
     for _ in 0..MAX_CUTS {
         for since in &starts {
             let found = look(&source.control, since).await?;
@@ -126,12 +127,10 @@ async fn cut<'a>(
             }
             changed.extend(found.tables);
         }
-        changed.sort_unstable();
-        changed.dedup();
         if changed.is_empty() && only_changes {
             return Ok(Err(Caught::Nothing));
         }
-        match source.reader.cut(starts.clone(), &changed).await? {
+        match source.reader.cut(starts.clone(), &changed, false).await? {
             Cut::Open(delta) if is_altered(&delta, tables) => return Ok(Err(Caught::Unfit)),
             Cut::Open(delta) => return Ok(Ok(delta)),
             Cut::Again => {}

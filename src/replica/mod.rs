@@ -1,6 +1,7 @@
 //! A replica: where it stands, and what brings it forward.
 
 pub mod apply;
+pub mod at_once;
 pub mod catch_up;
 pub mod chunk;
 pub mod copy;

@@ -306,18 +306,22 @@ impl Replica {
     /// When the position is not where we believed it, somebody gave a table a column that we did not know to
     /// keep, or the outcome is unknown: read it all anew.
     pub async fn commit(&mut self, batch: &Batch) -> Result<()> {
-        self.save_position(batch).await?;
-        self.session.commit().await?;
+        self.save_position_and_commit(batch).await?;
+        self.stand_at(batch);
+        Ok(())
+    }
+
+    /// The position is saved at the end of the batch.
+    pub(super) fn stand_at(&mut self, batch: &Batch) {
         self.position = Some(Position {
             epoch: batch.epoch.clone(),
             snapshot: batch.to.clone(),
             name: (batch.number, batch.token.clone()),
             term: batch.term.clone(),
         });
-        Ok(())
     }
 
-    async fn save_position(&self, batch: &Batch) -> Result<()> {
+    pub(super) async fn save_position_and_commit(&self, batch: &Batch) -> Result<()> {
         let Some(position) = &self.position else {
             return Err(Error::Disconnected(format!("{}: no position yet", self.session.database())));
         };
@@ -334,10 +338,10 @@ impl Replica {
             &tables,
             &widths,
         ];
-        let moved = self.session.execute("saving the position", statement, &parameters).await?;
-        match moved {
-            1 => Ok(()),
-            _ => Err(self.moved()),
-        }
+        let saved = self.session.query_one_and_commit("saving the position", statement, &parameters).await;
+        saved.map(drop).map_err(|error| match error.sqlstate() {
+            Some(&tokio_postgres::error::SqlState::DIVISION_BY_ZERO) => self.moved(),
+            _ => error,
+        })
     }
 }

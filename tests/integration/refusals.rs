@@ -69,13 +69,18 @@ async fn a_refusal_that_passes_is_retried_with_whole_batches() {
 #[tokio::test]
 async fn a_deadlock_and_a_lock_on_a_replica_are_survived() {
     let (world, mut pgfanout) = following(world(Mode::Broker, 1)).await;
+    let insert =
+        |n: i32| format!("BEGIN; INSERT INTO mark VALUES ({n}); INSERT INTO other VALUES ({n}); COMMIT");
+    // Statements are prepared before a transaction begins: it would wait there, and hold nothing.
+    world.primary().execute(&insert(0)).await;
+    until_same(&world, &["mark", "other"]).await;
     let mut client = world.replica(1).client().await;
     let mark = pgfanout.mark();
     // The reader takes the tables in the other order than the batch, and waits longer than the applier
     // before it looks for deadlocks.
     let reader = client.transaction().await.unwrap();
     reader.batch_execute("SET LOCAL deadlock_timeout = '1h'; LOCK TABLE other").await.unwrap();
-    world.primary().execute("BEGIN; INSERT INTO mark VALUES (1); INSERT INTO other VALUES (1); COMMIT").await;
+    world.primary().execute(&insert(1)).await;
     let watch = world.replica(1).client().await;
     eventually(PATIENCE, "the applier waits for the table", async || {
         let waiting =

@@ -111,7 +111,13 @@ impl State {
         Some(then)
     }
 
-    fn publish(&self, flaw: Flaw) -> Option<Self> {
+    /// The publisher's next step; while little is committed it leaves the flag set.
+    fn publish(&self, flaw: Flaw) -> Vec<Self> {
+        let busy = [false, true].into_iter().filter_map(|busy| self.publish_when(busy, flaw));
+        busy.collect()
+    }
+
+    fn publish_when(&self, busy: bool, flaw: Flaw) -> Option<Self> {
         let mut then = self.clone();
         then.next = match self.next {
             Next::Clear | Next::ClearFlag => {
@@ -123,7 +129,7 @@ impl State {
                 Next::Look
             }
             Next::Look if self.is_behind() => {
-                if self.gate.is_asleep() {
+                if self.gate.is_asleep() && busy {
                     Next::ClearFlag
                 } else {
                     Next::Cut
@@ -147,7 +153,9 @@ impl State {
             }
             Next::Cut => {
                 then.from = self.now();
-                Next::Look
+                let waits =
+                    self.gate.may_wait(&then.from) || (flaw == Flaw::NotWaitingForM && self.gate.is_asleep());
+                if waits { Next::Wait } else { Next::Look }
             }
             Next::Wait if self.notified => {
                 then.notified = false;

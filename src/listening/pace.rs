@@ -1,0 +1,141 @@
+//! How soon one batch follows another, and whether commits are to notify.
+
+use std::time::{Duration, Instant};
+
+/// How many batches follow one another at once before commits no longer notify: there is always more then, and a
+/// commit that notifies makes others wait.
+const BUSY: u32 = 4;
+
+/// How many looks in a row find nothing before commits notify again.
+const QUIET: u32 = 5;
+
+/// Between looks while none notifies; and between batches that follow one another at once.
+const TICK: Duration = Duration::from_millis(2);
+
+/// Up to so many changes a second each is passed on as soon as can be.
+const LIGHT: f64 = 1000.0;
+
+/// From so many changes a second on batches grow for as long as they may.
+const HEAVY: f64 = 3000.0;
+
+/// Over how long the changes a second are reckoned.
+const WINDOW: Duration = Duration::from_millis(500);
+
+/// The batches so far.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// How long a batch may grow at most.
+    longest: Duration,
+    /// How many followed one another at once.
+    in_a_row: u32,
+    /// How many looks since found nothing.
+    in_vain: u32,
+    began: Instant,
+    ended: Instant,
+    /// Changes a second, lately.
+    rate: f64,
+}
+
+impl Pace {
+    /// A pace at which a batch grows for so long at most.
+    pub(super) fn new(longest: Duration) -> Self {
+        let now = Instant::now();
+        Self { longest, in_a_row: 0, in_vain: 0, began: now, ended: now, rate: 0.0 }
+    }
+
+    /// Whether there is always more.
+    pub(super) const fn is_busy(&self) -> bool {
+        self.in_a_row >= BUSY
+    }
+
+    /// Looks for changes from now on.
+    pub(super) fn begin(&mut self) {
+        self.began = Instant::now();
+    }
+
+    /// Passed on so many changes. Returns how long to let the next batch grow if commits do not notify: the more
+    /// changes share one the less each costs, and where there are few, it is the delay that counts.
+    pub(super) fn found(&mut self, changes: u64) -> Duration {
+        self.in_vain = 0;
+        self.in_a_row = match self.began.duration_since(self.ended) < TICK {
+            true => self.in_a_row.saturating_add(1),
+            false if self.is_busy() => self.in_a_row,
+            false => 0,
+        };
+        let since = std::mem::replace(&mut self.ended, Instant::now());
+        self.note(changes, self.ended.duration_since(since));
+        self.room()
+    }
+
+    /// Found nothing. Returns when to look again if commits do not notify; nothing if it is time that they do.
+    pub(super) fn found_nothing(&mut self) -> Option<Duration> {
+        self.in_vain += 1;
+        if self.in_vain < QUIET {
+            return Some(TICK);
+        }
+        self.in_a_row = 0;
+        None
+    }
+
+    /// Reckons with so many changes in such a time: the older, the less they count.
+    fn note(&mut self, changes: u64, time: Duration) {
+        let seconds = time.as_secs_f64().max(1e-3);
+        let weight = 1.0 - (-seconds / WINDOW.as_secs_f64()).exp();
+        self.rate += weight * (changes as f64 / seconds - self.rate);
+    }
+
+    /// How long a batch may grow under the load of late.
+    fn room(&self) -> Duration {
+        TICK.max(self.longest.mul_f64(((self.rate - LIGHT) / (HEAVY - LIGHT)).clamp(0.0, 1.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_that_follow_one_another_are_busy_until_nothing_comes_for_a_while() {
+        let mut pace = Pace::new(Duration::ZERO);
+        pace.began += TICK;
+        for _ in 0..BUSY {
+            assert!(!pace.is_busy());
+            pace.begin();
+            assert_eq!(pace.found(1), TICK);
+        }
+        assert!(pace.is_busy());
+        for _ in 1..QUIET {
+            assert_eq!(pace.found_nothing(), Some(TICK));
+        }
+        pace.found(1);
+        assert!(pace.is_busy());
+        for _ in 1..QUIET {
+            assert_eq!(pace.found_nothing(), Some(TICK));
+        }
+        assert_eq!(pace.found_nothing(), None);
+        assert!(!pace.is_busy());
+        pace.ended = pace.began;
+        pace.began += TICK;
+        pace.found(1);
+        assert!(!pace.is_busy(), "one alone");
+    }
+
+    #[test]
+    fn batches_grow_with_the_load_and_not_for_ever() {
+        let longest = Duration::from_millis(100);
+        // What becomes of batches of a load, when one is published every 5 ms and after the pause.
+        let under = |rate: f64| {
+            let (mut pace, mut pause) = (Pace::new(longest), Duration::ZERO);
+            for _ in 0..1000 {
+                let time = pause + Duration::from_millis(5);
+                pace.note((rate * time.as_secs_f64()).round() as u64, time);
+                pause = pace.room();
+            }
+            pause
+        };
+        assert_eq!(under(600.0), TICK, "few changes do not wait");
+        let some = under(2000.0);
+        assert!((40..60).contains(&some.as_millis()), "{some:?}");
+        assert_eq!(under(50_000.0), longest);
+    }
+}
