@@ -18,6 +18,9 @@ use super::{
 /// How many connections write: one alone could not commit as often.
 const WRITERS: usize = 8;
 
+/// How many probes are sent, one after the other, before it is measured.
+const WARM_UP: usize = 20;
+
 pub(crate) async fn single_rows(stage: &mut Stage, scope: &Scope, results: &mut Results) {
     for rate in [50, 500] {
         for system in [System::Logical, System::Pgfanout] {
@@ -36,6 +39,11 @@ async fn measure(stage: &mut Stage, scope: &Scope, results: &mut Results, rate: 
     stage.begin(system).await;
     let mut prober = Prober::new(stage, system).await;
     let writers = join_all((0..WRITERS).map(|_| writer(stage, system))).await;
+    // The first ones find nothing prepared, in any system.
+    for _ in 0..WARM_UP {
+        let number = prober.write().await;
+        prober.seen(number).await;
+    }
     let (before, started) = (cpu::used(stage), Instant::now());
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
     let mut written = Vec::new();

@@ -53,7 +53,7 @@ const fn goal(
     Goal { workload, what, subject, against, reach }
 }
 
-pub(crate) const GOALS: [Goal; 21] = [
+pub(crate) const GOALS: [Goal; 24] = [
     goal("B1", "tps", Pgfanout, Some(Logical), AtLeast(1.2)),
     goal("B1", "tps", CaptureFull, Some(Bare), AtLeast(0.8)),
     goal("B1", "tps", CaptureKey, Some(Bare), AtLeast(0.88)),
@@ -71,6 +71,9 @@ pub(crate) const GOALS: [Goal; 21] = [
     goal("B4", "delay p50, ms", Pgfanout, Some(Logical), AtMost(2.2)),
     goal("B4", "delay p50, ms", Pgfanout, None, AtMost(5.0)),
     goal("B4", "delay p99, ms", Pgfanout, None, AtMost(15.0)),
+    goal("B5", "rows a second to each replica", Pgfanout, Some(Logical), AtLeast(1.0)),
+    goal("B5", "rows a second to each replica", Pgfanout, Some(Bare), AtLeast(0.9)),
+    goal("B6", "caught up after, s", Pgfanout, Some(Logical), AtMost(0.25)),
     goal("B1", "RSS, MiB", Pgfanout, None, AtMost(80.0)),
     goal("B3", "RSS, MiB", Pgfanout, None, AtMost(256.0)),
     goal("B9", "idle CPU of pgfanout, % of a core", Pgfanout, None, AtMost(0.5)),

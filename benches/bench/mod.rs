@@ -2,6 +2,7 @@
 //! turn, round after round, so that a machine whose speed drifts is as fast or slow for all of them. What is
 //! worth reading is the ratio within a round, and the CPU of a change, which drifts less than the clock.
 
+mod behind;
 mod bulk;
 mod cpu;
 mod delays;
@@ -16,7 +17,7 @@ pub(crate) use results::Results;
 use stage::Stage;
 
 /// All workloads that there are.
-pub(crate) const WORKLOADS: [&str; 5] = ["B1", "B2", "B3", "B4", "B9"];
+pub(crate) const WORKLOADS: [&str; 7] = ["B1", "B2", "B3", "B4", "B5", "B6", "B9"];
 
 /// How much is measured.
 #[derive(Clone, Debug)]
@@ -50,6 +51,8 @@ pub(crate) async fn run(scope: &Scope) -> Results {
                 "B2" => load::tpcb_like(&mut stage, scope, &mut results).await,
                 "B3" => bulk::statements(&mut stage, scope, &mut results).await,
                 "B4" => delays::single_rows(&mut stage, scope, &mut results).await,
+                "B5" => behind::copies(&mut stage, scope, &mut results).await,
+                "B6" => behind::changes(&mut stage, scope, &mut results).await,
                 _ => load::idle(&mut stage, scope, &mut results).await,
             }
         }

@@ -149,7 +149,7 @@ impl Stage {
             }
             System::Logical => self.subscribe().await,
             System::Pgfanout => {
-                self.pgfanout = Some(self.program().0.run(&self.config(system)));
+                self.start();
                 for replica in self.replicas() {
                     let replica = replica.client(system.name()).await;
                     let joined =
@@ -163,6 +163,34 @@ impl Stage {
             }
         }
         self.primary().client("postgres").await.batch_execute("CHECKPOINT").await.expect("a superuser's");
+    }
+
+    /// Starts the program.
+    pub(crate) fn start(&mut self) {
+        self.pgfanout = Some(self.program().0.run(&self.config(System::Pgfanout)));
+    }
+
+    /// Has a system that replicates stop for a while.
+    pub(crate) async fn pause(&mut self, system: System) {
+        match system {
+            System::Pgfanout => self.end(system).await,
+            _ => self.alter_subscriptions("DISABLE").await,
+        }
+    }
+
+    /// Has it go on.
+    pub(crate) async fn go_on(&mut self, system: System) {
+        match system {
+            System::Pgfanout => self.start(),
+            _ => self.alter_subscriptions("ENABLE").await,
+        }
+    }
+
+    async fn alter_subscriptions(&self, how: &str) {
+        for (n, replica) in self.replicas().into_iter().enumerate() {
+            let alter = format!("ALTER SUBSCRIPTION s{n} {how}");
+            replica.client(System::Logical.name()).await.batch_execute(&alter).await.expect("it is there");
+        }
     }
 
     async fn subscribe(&self) {
