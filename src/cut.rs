@@ -9,11 +9,14 @@ use crate::{
     change::Before,
     error::{Error, Result},
     life::Failed,
+    postgres::Session,
     primary::{
+        batch::record,
         delta::{Cursor, Delta, Table},
         keys::Group,
     },
     publisher::{Publish, Publisher},
+    snapshot::Snapshot,
 };
 
 /// What a message may hold.
@@ -25,12 +28,43 @@ pub struct Limits {
     pub change_bytes: u64,
 }
 
-/// Publishes the delta as the batch that is `named` meanwhile, on another connection; false if the publisher
-/// failed, or no name came, and the batch has to be cut anew.
+/// Where a batch gets its name, and where it starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// A connection to the primary beside the one that reads.
+    pub control: &'a Session,
+    /// The installation there.
+    pub epoch: &'a str,
+    /// The batch's start.
+    pub from: &'a Snapshot,
+}
+
+/// Publishes the delta as a batch. It gets its name while its rows are read, and is shown to nobody before.
+/// Returns its number, or nothing if the publisher failed and it has to be cut anew.
 ///
 /// # Errors
 /// When the primary fails.
 pub async fn publish(
+    delta: Delta<'_>,
+    Named { control, epoch, from }: Named<'_>,
+    limits: Limits,
+    publisher: &Addr<Publisher>,
+) -> Result<Option<i64>> {
+    let to = delta.to()?.clone();
+    let (name, named) = oneshot::channel();
+    let naming = async {
+        let batch = record(control, epoch, None, from, &to).await?;
+        let number = batch.number;
+        let _ = name.send(batch);
+        Ok::<_, Error>(number)
+    };
+    let (number, published) = join(naming, send(delta, named, limits, publisher)).await;
+    let (number, published) = (number?, published?);
+    Ok(published.then_some(number))
+}
+
+/// Sends the delta as the batch that is `named` meanwhile; false if the publisher failed, or no name came.
+async fn send(
     delta: Delta<'_>,
     named: oneshot::Receiver<Batch>,
     limits: Limits,

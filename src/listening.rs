@@ -10,8 +10,7 @@ use std::{
 };
 
 use actix::Addr;
-use futures_util::{StreamExt as _, future::join};
-use tokio::sync::oneshot;
+use futures_util::StreamExt as _;
 use tokio_postgres::AsyncMessage;
 
 use pace::Pace;
@@ -25,9 +24,9 @@ use crate::{
     postgres::{Database, Session},
     prepare::Wanted,
     primary::{
-        batch::{begin_term, mark_published, record, resume_from, start_anew},
+        batch::{begin_term, mark_published, resume_from, start_anew},
         capture,
-        delta::{Cut, Delta, Reader},
+        delta::{Cut, Reader},
         gate::Gate,
         install::install,
         look::{SETTINGS, Since, look, present},
@@ -231,7 +230,8 @@ impl Listening {
             Ok(Cut::Open(delta)) => {
                 let (to, entries) = (delta.to()?.clone(), delta.entries());
                 self.recent.add(&delta.tables().map(|table| (table.id, table.definition)).collect());
-                match publish(&self.control, &self.epoch, delta, &self.from, self.limits, publisher).await? {
+                let named = cut::Named { control: &self.control, epoch: &self.epoch, from: &self.from };
+                match cut::publish(delta, named, self.limits, publisher).await? {
                     None => Ok(later),
                     Some(number) => {
                         self.from = to;
@@ -354,29 +354,6 @@ impl Listening {
         self.note_published().await?;
         self.gate.wake_up(&self.control).await
     }
-}
-
-/// Publishes a delta; returns the batch's number, or nothing if the publisher failed: it has to be cut anew then.
-async fn publish(
-    control: &Session,
-    epoch: &str,
-    delta: Delta<'_>,
-    from: &Snapshot,
-    limits: cut::Limits,
-    publisher: &Addr<Publisher>,
-) -> Result<Option<i64>> {
-    let to = delta.to()?.clone();
-    // It gets its name while its rows are read, and is shown to nobody before.
-    let (name, named) = oneshot::channel();
-    let naming = async {
-        let batch = record(control, epoch, None, from, &to).await?;
-        let number = batch.number;
-        let _ = name.send(batch);
-        Ok::<_, Error>(number)
-    };
-    let (number, published) = join(naming, cut::publish(delta, named, limits, publisher)).await;
-    let (number, published) = (number?, published?);
-    Ok(published.then_some(number))
 }
 
 /// Opens the connection whose notifications wake the listener.
