@@ -172,17 +172,18 @@ impl Listening {
         if !self.uncaptured.is_empty() && self.capture_tried.elapsed() >= CAPTURE_INTERVAL {
             self.capture().await?;
         }
+        let since = Since { from: self.from.clone(), tables: None };
+        let next = match publisher {
+            Some(publisher) => self.cut(publisher, since).await?,
+            None => self.tell(since).await?,
+        };
+        // Afterwards: what waits only to be cut is not what somebody keeps us from trimming.
         if self.trimmed.elapsed() >= TRIM_INTERVAL {
             self.trimmed = Instant::now();
-            // What it still needs would be kept.
             self.note_published().await?;
             self.trimmer.trim(&self.control, publisher.is_some()).await?;
         }
-        let since = Since { from: self.from.clone(), tables: None };
-        match publisher {
-            Some(publisher) => self.cut(publisher, since).await,
-            None => self.tell(since).await,
-        }
+        Ok(next)
     }
 
     /// Without a broker: looks whether the appliers have anything to read.

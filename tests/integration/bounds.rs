@@ -236,9 +236,19 @@ async fn a_replica_that_stays_away_is_warned_of_then_trimmed_past_and_copied_ane
     primary.execute(ITEM).await;
     let mut pgfanout = program().run(&world.config().primary(SMALL_CHANGELOG).write());
     until_same(&world, &["item"]).await;
-    // Else it may be the broker that changes wait for.
     until_following(&world).await;
     admit(world.replica(2), false).await;
+    // Until a batch is cut that replica 2 lacks, it may be the broker that changes wait for.
+    let one = world.replica(1).client().await;
+    let arrives = async |text: &'static str| {
+        primary.execute(&format!("UPDATE item SET text = '{text}' WHERE id = 1")).await;
+        eventually(PATIENCE, "replica 1 follows", async || {
+            let row = one.query_one("SELECT text FROM item WHERE id = 1", &[]).await.unwrap();
+            if row.get::<_, String>(0) == text { Ok(()) } else { Err("not yet") }
+        })
+        .await;
+    };
+    arrives("before").await;
     for _ in 0..4 {
         change_all(primary).await;
     }
@@ -251,13 +261,7 @@ async fn a_replica_that_stays_away_is_warned_of_then_trimmed_past_and_copied_ane
     }
     pgfanout.wait_for_event("changelog_limit", PATIENCE).await;
     // The other one follows.
-    primary.execute("UPDATE item SET text = 'meanwhile' WHERE id = 1").await;
-    let one = world.replica(1).client().await;
-    eventually(PATIENCE, "replica 1 follows", async || {
-        let row = one.query_one("SELECT text FROM item WHERE id = 1", &[]).await.unwrap();
-        if row.get::<_, String>(0) == "meanwhile" { Ok(()) } else { Err("not yet") }
-    })
-    .await;
+    arrives("meanwhile").await;
     admit(world.replica(2), true).await;
     pgfanout.wait_for_event("copy_anew", PATIENCE).await;
     until_same(&world, &["item"]).await;
