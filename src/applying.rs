@@ -67,7 +67,7 @@ impl Applying {
         let Some(seat) = Seat::take(database, name, &workers).await? else {
             return Err(Error::StandBy(format!("replica {name}: another pgfanout applies")));
         };
-        let replica = Replica::connect(&replica).await?;
+        let replica = Replica::connect(&replica, &primary).await?;
         let (applied, caught_up) = (Cell::new(0), Cell::new(0));
         let open = Open::Nothing;
         Ok(Self {

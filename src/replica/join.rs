@@ -15,8 +15,8 @@ use crate::{
     batch::Batch,
     config::ExistingRows,
     error::{Error, Result},
-    postgres::quote_names,
-    primary::source::{Captured, Name, Source, Standing},
+    postgres::{Database, Session, quote_names},
+    primary::source::{Captured, Name, Source, Standing, captured, installation},
 };
 
 /// What joining found to do.
@@ -160,6 +160,39 @@ pub async fn compare_histories(replica: &Replica, source: &Source) -> Result<Opt
     Ok((forgotten || position.snapshot.xmin() < standing.trimmed_before).then(|| {
         format!("{database}: it was away for so long that changes it needs were trimmed from the changelog")
     }))
+}
+
+/// Forgets tables that were dropped here and are not captured any more, or else the replica would wait for them.
+/// What the primary cannot tell now stays.
+///
+/// # Errors
+/// When the replica fails.
+pub async fn forget_dropped(replica: &Session, primary: &Database, name: &str) -> Result<()> {
+    let statement = include_str!("../../sql/replica/dropped_tables.sql");
+    let dropped = replica.query("looking for dropped tables", statement, &[]).await?;
+    let Some(first) = dropped.first() else { return Ok(()) };
+    let asking = async {
+        let control = primary.connect(&format!("pgfanout applier {name}")).await?;
+        let (epoch, _) = installation(&control).await?;
+        let known = epoch == first.get::<_, &str>("epoch");
+        Ok::<_, Error>(if known { Some(captured(&control).await?) } else { None })
+    };
+    let Ok(Some(captured)) = asking.await else { return Ok(()) };
+    for table in &dropped {
+        let id: i32 = table.get("id");
+        if captured.iter().all(|captured| captured.id != id) {
+            let forget = "DELETE FROM pgfanout.replicated_table WHERE id = $1";
+            replica.execute("leaving a table", forget, &[&id]).await?;
+            let table = quote_names(table.get("schema_name"), table.get("table_name"));
+            tracing::info!(
+                event = "table_left",
+                replica = name,
+                table,
+                "the table was dropped here, and is not captured any more"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Forgets tables that are not captured any more.

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
-use super::{empty::Named, isolate::Isolated};
+use super::{empty::Named, isolate::Isolated, join::forget_dropped};
 use crate::{
     batch::Batch,
     config::{self, OnTableError},
@@ -117,7 +117,7 @@ impl Replica {
     ///
     /// # Errors
     /// When the replica cannot be reached, or what is there does not fit.
-    pub async fn connect(replica: &config::Replica) -> Result<Self> {
+    pub async fn connect(replica: &config::Replica, primary: &Database) -> Result<Self> {
         let config::Replica { database, name, on_table_error, .. } = replica;
         let session = connect(database, &format!("pgfanout applier {name}")).await?;
         session.begin("installing pgfanout's schema", "BEGIN").await?;
@@ -138,6 +138,7 @@ impl Replica {
                 database.name
             )));
         }
+        forget_dropped(&session, primary, name).await?;
         let mut replica = Self {
             session,
             name: name.clone(),

@@ -10,6 +10,8 @@ use pgfanout_testbed::{
 
 use crate::{
     load::{self, Load, until_arrived},
+    messages::until_following,
+    supervision::end_sessions,
     support::{Mode, PATIENCE, begin, program, until_same, world},
 };
 
@@ -257,4 +259,26 @@ async fn a_column_of_another_type_halts_until_it_is_altered() {
     until_arrived(world.primary(), world.replicas()).await;
     load.stop().await;
     until_same(&world, load::TABLES).await;
+}
+
+#[tokio::test]
+async fn a_table_that_was_dropped_everywhere_is_not_waited_for() {
+    let world = world(Mode::Broker, 1).build().await;
+    world
+        .primary()
+        .execute("CREATE TABLE kept (id int PRIMARY KEY); CREATE TABLE gone (id int PRIMARY KEY)")
+        .await;
+    let mut pgfanout = begin(&world);
+    until_following(&world).await;
+    // The replica meets it when it is made to connect anew.
+    let mark = pgfanout.mark();
+    world.replica(1).execute("DROP TABLE gone").await;
+    end_sessions(world.replica(1)).await;
+    let halted = pgfanout.wait_for_event_after(mark, "halted", PATIENCE).await;
+    assert!(halted["message"].to_string().contains("gone"), "{halted}");
+    let mark = pgfanout.mark();
+    world.primary().execute("DROP TABLE gone; INSERT INTO kept VALUES (1)").await;
+    let left = pgfanout.wait_for_event_after(mark, "table_left", PATIENCE).await;
+    assert_eq!(left["table"], "\"public\".\"gone\"");
+    until_same(&world, &["kept"]).await;
 }
