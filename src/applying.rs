@@ -141,11 +141,13 @@ impl Applying {
 
     /// The rest of the batch that is being written is not coming; it is cut again, or caught up.
     async fn give_up_begun(&mut self) -> Result<()> {
-        if matches!(self.open, Open::Begun(..)) {
-            self.open = Open::Nothing;
-            self.replica.session.roll_back().await?;
-        }
-        Ok(())
+        if matches!(self.open, Open::Begun(..)) { self.give_up().await } else { Ok(()) }
+    }
+
+    /// Gives up whatever is written and not committed.
+    async fn give_up(&mut self) -> Result<()> {
+        self.open = Open::Nothing;
+        self.replica.session.roll_back().await
     }
 
     async fn write_part(&mut self, part: &Part, last: bool) -> Result<Option<String>> {
@@ -253,7 +255,7 @@ impl Applying {
     /// in the replica's tables. What comes later is told later: under load there is always more.
     async fn catch_up_fully(&mut self, mut forced: bool) -> Result<()> {
         self.commit().await?;
-        self.open = Open::Nothing;
+        self.give_up().await?;
         loop {
             self.source().await?;
             if self.registry.is_none() {
@@ -290,7 +292,7 @@ impl Applying {
     /// Compares the primary's list of tables with the replica's.
     async fn join(&mut self) -> Result<()> {
         self.commit().await?;
-        self.open = Open::Nothing;
+        self.give_up().await?;
         let existing_rows = self.existing_rows;
         let (replica, source) = self.source().await?;
         let registry = source.registry().await?;

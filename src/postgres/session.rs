@@ -121,6 +121,12 @@ impl Session {
         Ok(())
     }
 
+    /// Whether a transaction was begun here and not ended.
+    #[must_use]
+    pub const fn is_in_transaction(&self) -> bool {
+        self.in_transaction.get()
+    }
+
     /// Runs the transaction's last statement and commits, in one round trip: where the statement fails, so
     /// does the transaction, and the server takes the COMMIT for a ROLLBACK.
     ///

@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 use super::{
     apply::{Copy, delete},
     empty::empty,
-    state::{Followed, Replica},
+    state::{Followed, Replica, begin},
 };
 use crate::{
     batch::Batch,
@@ -93,7 +93,7 @@ pub async fn catch_up_table(
         Err(caught) => return Ok(caught),
     };
     let batch = name(source, &delta, replica_name, from).await?;
-    replica.begin("beginning a transaction", "BEGIN").await?;
+    begin(replica).await?;
     let changes = write(replica, std::slice::from_ref(table), &delta).await?;
     let (move_on, from, to) =
         (include_str!("../../sql/replica/move_table.sql"), from.to_string(), batch.to.to_string());

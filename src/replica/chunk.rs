@@ -6,7 +6,10 @@ use std::{collections::VecDeque, rc::Rc};
 use futures_util::TryStreamExt as _;
 use tokio_postgres::types::ToSql;
 
-use super::{apply::Copy, state::Followed};
+use super::{
+    apply::Copy,
+    state::{Followed, begin, execute},
+};
 use crate::{
     error::{Error, Result},
     postgres::Session,
@@ -124,7 +127,7 @@ impl Planner {
             VALUES ($1, $2::text::uuid, $3, $4, $5)";
         let parameters: [&(dyn ToSql + Sync); 5] =
             [&self.table.id, &self.table.copy, &number, &chunk.after, &chunk.until];
-        replica.execute("noting a piece of a copy", insert, &parameters).await?;
+        execute(replica, "noting a piece of a copy", insert, &parameters).await?;
         self.last = Some(chunk.clone());
         Ok(Some(chunk))
     }
@@ -162,7 +165,7 @@ pub async fn copy_chunk(
 ) -> Result<Copied> {
     let conflicts = origin.conflicts;
     let shape = &table.shape;
-    replica.begin("beginning a transaction", "BEGIN").await?;
+    begin(replica).await?;
     let columns = shape.column_list("");
     if conflicts {
         let stage = format!(

@@ -131,7 +131,7 @@ impl Copier {
             self.build_indexes(&source, table).await?;
         }
         let ready = include_str!("../../sql/replica/end_copy.sql");
-        replica.execute("ending a copy", ready, &[&table.id, &table.copy]).await.map(drop)
+        state::execute(replica, "ending a copy", ready, &[&table.id, &table.copy]).await.map(drop)
     }
 
     async fn build_indexes(&self, source: &Source, table: &Rc<Followed>) -> Result<()> {

@@ -13,9 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::{error::SqlState, types::ToSql};
 
-use super::state::{ANEW, Followed, Replica, connect};
+use super::state::{ANEW, Followed, Replica, connect, execute};
 use crate::{
     config::OnTableError,
     error::{Error, OfTable, Result},
@@ -87,10 +87,8 @@ impl Replica {
         if self.isolated.get(&id).is_none_or(|known| known.cause != cause) {
             let token = self.position.as_ref().map(|position| &position.name.1);
             let statement = include_str!("../../sql/replica/isolate_table.sql");
-            let noted = self
-                .session
-                .execute("setting a table aside", statement, &[&id, schema, table, &cause, &token])
-                .await?;
+            let parameters: [&(dyn ToSql + Sync); 5] = [&id, schema, table, &cause, &token];
+            let noted = execute(&self.session, "setting a table aside", statement, &parameters).await?;
             if noted != 1 {
                 return Err(self.moved());
             }
@@ -119,7 +117,7 @@ impl Replica {
     /// What was in the table is not all there any more.
     pub(super) async fn have_copied_anew(&self, id: i32) -> Result<()> {
         let statement = include_str!("../../sql/replica/resync_tables.sql");
-        self.session.execute("having a table copied anew", statement, &[&vec![id]]).await.map(drop)
+        execute(&self.session, "having a table copied anew", statement, &[&vec![id]]).await.map(drop)
     }
 
     /// Reads which tables are set aside.

@@ -9,7 +9,7 @@ use super::{
     create::create_missing,
     definition::TableDefinition,
     empty::empty,
-    state::{ANEW, Followed, Replica},
+    state::{ANEW, Followed, Replica, execute},
 };
 use crate::{
     batch::Batch,
@@ -117,7 +117,7 @@ async fn renumber(replica: &mut Replica, captured: &[Captured]) -> Result<()> {
         };
         let update = "UPDATE pgfanout.replicated_table SET id = $2, definition = $3 WHERE id = $1";
         let doing = "renumbering a table";
-        replica.session.execute(doing, update, &[&followed.id, &table.id, &ANEW]).await?;
+        execute(&replica.session, doing, update, &[&followed.id, &table.id, &ANEW]).await?;
         renumbered = true;
     }
     if renumbered { replica.reload().await } else { Ok(()) }
@@ -182,7 +182,7 @@ pub async fn forget_dropped(replica: &Session, primary: &Database, name: &str) -
         let id: i32 = table.get("id");
         if captured.iter().all(|captured| captured.id != id) {
             let forget = "DELETE FROM pgfanout.replicated_table WHERE id = $1";
-            replica.execute("leaving a table", forget, &[&id]).await?;
+            execute(replica, "leaving a table", forget, &[&id]).await?;
             let table = quote_names(table.get("schema_name"), table.get("table_name"));
             tracing::info!(
                 event = "table_left",
@@ -201,7 +201,7 @@ async fn leave(replica: &mut Replica, captured: &[Captured], joined: &mut Joined
     if replica.isolated.keys().any(|id| !ids.contains(id)) {
         let forget = "DELETE FROM pgfanout.isolated_table WHERE id <> ALL ($1)";
         let ids: Vec<i32> = ids.iter().copied().collect();
-        replica.session.execute("leaving tables", forget, &[&ids]).await?;
+        execute(&replica.session, "leaving tables", forget, &[&ids]).await?;
     }
     let gone: Vec<_> = replica.tables.iter().filter(|table| !ids.contains(&table.id)).collect();
     if gone.is_empty() {
@@ -210,7 +210,7 @@ async fn leave(replica: &mut Replica, captured: &[Captured], joined: &mut Joined
     let forget = "DELETE FROM pgfanout.replicated_table WHERE id = ANY ($1)";
     let gone_ids: Vec<i32> = gone.iter().map(|table| table.id).collect();
     joined.left = gone.iter().map(|table| table.shape.quoted()).collect();
-    replica.session.execute("leaving tables", forget, &[&gone_ids]).await?;
+    execute(&replica.session, "leaving tables", forget, &[&gone_ids]).await?;
     replica.tables.retain(|table| ids.contains(&table.id));
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
+use tokio_postgres::types::ToSql;
+
 use super::{empty::Named, isolate::Isolated, join::forget_dropped};
 use crate::{
     batch::Batch,
@@ -20,10 +22,12 @@ const VERSION: i32 = 1;
 pub const ANEW: i64 = 0;
 
 /// Settings of a session that writes. Foreign keys and ordinary triggers were obeyed on the primary.
-/// Keys are always looked up by index, also where a plan was made while the table was small.
+/// Keys are always looked up by index, also where a plan was made while the table was small. And nothing is
+/// written outside of a transaction that was [begun](begin): what is sent along with a BEGIN must not be
+/// committed bit by bit should the BEGIN alone fail.
 const SETTINGS: &str = "SET session_replication_role = replica; SET plan_cache_mode = force_generic_plan; \
     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-    SET lock_timeout = '10s'";
+    SET lock_timeout = '10s'; SET default_transaction_read_only = on";
 
 /// A replica as one session sees it.
 #[derive(Debug)]
@@ -111,6 +115,33 @@ pub async fn connect(database: &Database, application: &str) -> Result<Session> 
     Ok(session)
 }
 
+/// Begins a transaction that may write.
+///
+/// # Errors
+/// When it fails or the link breaks.
+pub async fn begin(session: &Session) -> Result<()> {
+    session.begin("beginning a transaction", "BEGIN READ WRITE").await
+}
+
+/// Runs one statement in the open transaction, or, where there is none, in one of its own.
+///
+/// # Errors
+/// When it fails or the link breaks.
+pub(super) async fn execute(
+    session: &Session,
+    doing: &str,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<u64> {
+    if session.is_in_transaction() {
+        return session.execute(doing, sql, parameters).await;
+    }
+    begin(session).await?;
+    let affected = session.execute(doing, sql, parameters).await?;
+    session.commit().await?;
+    Ok(affected)
+}
+
 impl Replica {
     /// Opens the session that applies, installs our schema there, and reads what the replica holds. Only who
     /// has the seat there may do so.
@@ -120,7 +151,7 @@ impl Replica {
     pub async fn connect(replica: &config::Replica, primary: &Database) -> Result<Self> {
         let config::Replica { database, name, on_table_error, .. } = replica;
         let session = connect(database, &format!("pgfanout applier {name}")).await?;
-        session.begin("installing pgfanout's schema", "BEGIN").await?;
+        begin(&session).await?;
         let install =
             concat!(include_str!("../../sql/replica/install.sql"), include_str!("../../sql/row_bytes.sql"));
         session.run("installing pgfanout's schema", install).await?;
@@ -293,7 +324,7 @@ impl Replica {
     /// When the link breaks.
     pub async fn begin(&self) -> Result<()> {
         self.written.borrow_mut().clear();
-        self.session.begin("beginning a transaction", "BEGIN").await
+        begin(&self.session).await
     }
 
     /// Notes that the open transaction writes a table of this shape.
@@ -329,7 +360,7 @@ impl Replica {
         let to = batch.to.to_string();
         let statement = include_str!("../../sql/replica/save_position.sql");
         let (tables, widths): (Vec<u32>, Vec<i16>) = self.written.borrow().iter().unzip();
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] = [
+        let parameters: [&(dyn ToSql + Sync); 8] = [
             &position.name.1,
             &to,
             &batch.number,

@@ -2,11 +2,14 @@
 
 mod takeover;
 
+use futures_util::future::join3;
+use pgfanout::{postgres, replica::state};
 use pgfanout_testbed::{
     eventually,
     process::Pgfanout,
     world::{Database, World},
 };
+use tokio_postgres::error::SqlState;
 
 use crate::{
     load::{self, Load, until_arrived},
@@ -79,6 +82,40 @@ async fn a_second_process_takes_over_with_a_broker() {
 #[tokio::test]
 async fn a_second_process_takes_over_without_a_broker() {
     a_second_process_takes_over(Mode::Postgres).await;
+}
+
+/// Writes are sent along with the BEGIN. Where somebody cancels just that, none of them may count alone.
+#[actix::test]
+async fn writes_whose_begin_was_cancelled_change_nothing() {
+    let world = world(Mode::Postgres, 1).build().await;
+    let database = world.replica(1);
+    database.execute("CREATE TABLE t (id int)").await;
+    let server = postgres::Database::new("replica r1", database.url().parse().unwrap());
+    let session = state::connect(&server, "pgfanout test").await.unwrap();
+    let insert = "INSERT INTO public.t VALUES (1)";
+    let pid = "SELECT pg_backend_pid()";
+    let pid: i32 = session.query_one("asking", pid, &[]).await.unwrap().get(0);
+    let cancelling = async {
+        let other = database.client().await;
+        let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+            WHERE pid = $1 AND wait_event = 'PgSleep'";
+        eventually(PATIENCE, "it can be cancelled", async || {
+            let cancelled = other.query(cancel, &[&pid]).await.unwrap().len();
+            if cancelled == 1 { Ok(()) } else { Err("it does not wait yet") }
+        })
+        .await;
+    };
+    // As a BEGIN that takes its time.
+    let begun = session.begin("beginning", "SELECT pg_sleep(600); BEGIN READ WRITE");
+    let (begun, written, ()) = join3(begun, session.client().batch_execute(insert), cancelling).await;
+    assert_eq!(begun.unwrap_err().sqlstate(), Some(&SqlState::QUERY_CANCELED));
+    assert_eq!(written.unwrap_err().code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION));
+    let rows = database.client().await.query("SELECT FROM t", &[]).await.unwrap();
+    assert!(rows.is_empty(), "it was written outside of a transaction");
+    state::begin(&session).await.unwrap();
+    session.run("writing", insert).await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(database.client().await.query("SELECT FROM t", &[]).await.unwrap().len(), 1);
 }
 
 /// Ends all sessions of pgfanout; returns how many there were.
