@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::{
     load::{self, Load, until_arrived},
+    supervision::end_sessions,
     support::{Mode, PATIENCE, begin, program, until_same, world},
 };
 
@@ -190,6 +191,8 @@ async fn numbers_that_come_round_again_are_not_taken_for_what_they_were() {
         until_count(world.replica(1), &format!("t WHERE id = {lost}"), 1).await;
     }
     pgfanout.kill9().await;
+    // A server does not notice that its client died while it waits, and goes on with what was sent to it.
+    end_sessions(world.replica(2)).await;
     away.batch_execute("ROLLBACK").await.unwrap();
     while_stopped(primary, || primary.cluster().put_back()).await;
     run_past(primary, 500).await;
