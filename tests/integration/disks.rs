@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     os::unix::fs::MetadataExt as _,
     path::PathBuf,
     process::Command,
@@ -21,6 +22,19 @@ use crate::{
 struct Disk(PathBuf);
 
 impl Disk {
+    /// A disk with so many MiB in the place of a directory that is empty; `None` where nothing can be mounted.
+    fn over(path: PathBuf, owner: u32, megabytes: u32) -> Option<Self> {
+        let options = format!("size={megabytes}m,uid={owner},mode=0700");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path).status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(Self(path));
+        }
+        eprintln!("skipped: nothing can be mounted here");
+        fs::remove_dir(&path).unwrap();
+        None
+    }
+
     /// Moves the database to a disk of its own with so many MiB; `None` where nothing can be mounted.
     async fn under(database: &Database, megabytes: u32) -> Option<Self> {
         static DISKS: AtomicU32 = AtomicU32::new(1);
@@ -29,15 +43,7 @@ impl Disk {
         fs::create_dir(&path).unwrap();
         let data = database.cluster().log().with_file_name("data");
         let owner = fs::metadata(data).unwrap().uid();
-        let options = format!("size={megabytes}m,uid={owner},mode=0700");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path).status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            eprintln!("skipped: nothing can be mounted here");
-            fs::remove_dir(&path).unwrap();
-            return None;
-        }
-        let disk = Self(path);
+        let disk = Self::over(path, owner, megabytes)?;
         let admin = database.cluster().client("postgres").await;
         let place = format!("CREATE TABLESPACE \"{name}\" LOCATION '{}'", disk.0.display());
         admin.batch_execute(&place).await.unwrap();
@@ -114,6 +120,39 @@ async fn a_full_disk_of_a_replica_or_of_the_primary_is_survived() {
     primary.execute(&rows(301)).await;
     primary.execute("DELETE FROM item WHERE id % 2 = 0").await;
     until_same(&world, &["item"]).await;
+}
+
+/// The broker writes until not a byte is left, and breaks down over it: no alarm warned it. With room it is started
+/// again, as its service would be.
+#[tokio::test]
+async fn a_full_disk_of_the_broker_is_survived() {
+    let world = world(Mode::Broker, 2).own_broker().build().await;
+    let broker = world.broker();
+    broker.stop().await;
+    let owner = fs::metadata(broker.data()).unwrap().uid();
+    fs::remove_dir_all(broker.data()).and_then(|()| fs::create_dir(broker.data())).unwrap();
+    let Some(disk) = Disk::over(broker.data(), owner, 128) else { return };
+    broker.start_again().await;
+    broker.ctl(&["set_disk_free_limit", "1"]).await;
+    world.primary().execute(load::SCHEMA).await;
+    let load = Load::start(world.primary(), 5);
+    let mut pgfanout = begin(&world);
+    until_arrived(world.primary(), world.replicas()).await;
+    let (mark, junk) = (pgfanout.mark(), disk.0.join("junk"));
+    let mut file = fs::File::create(&junk).unwrap();
+    for size in [1 << 20, 1 << 12, 1] {
+        let piece = vec![0; size];
+        while file.write_all(&piece).is_ok() {}
+    }
+    drop(file);
+    pgfanout.wait_for(mark, "that the broker fails", PATIENCE, |line| line["event"] == "failed").await;
+    load.more(300).await;
+    fs::remove_file(junk).unwrap();
+    broker.kill9().await;
+    broker.start_again().await;
+    until_arrived(world.primary(), world.replicas()).await;
+    load.stop().await;
+    until_same(&world, load::TABLES).await;
 }
 
 /// Kills one of pgfanout's backends, as the kernel does when memory runs out: the server ends them all.

@@ -22,6 +22,8 @@ use crate::{
     server::{Server, tail},
 };
 
+const NODE: &str = "pgfanout@localhost";
+
 /// A RabbitMQ node of our own, without plugins, on free ports of 127.0.0.1.
 ///
 /// Dropping it ends it and removes its data.
@@ -107,7 +109,7 @@ impl Broker {
         self.node.start(&mut command, &self.log());
         let ready = self.node.wait_until(&self.log(), async || self.answers().await).await;
         ready.map_err(|problem| {
-            let log = self.premises.path().join("log/pgfanout@localhost.log");
+            let log = self.premises.path().join(format!("log/{NODE}.log"));
             format!("{problem}\nand its own log:\n{}", tail(&log, 40))
         })
     }
@@ -120,7 +122,7 @@ impl Broker {
             .env("HOME", home)
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_NODENAME", "pgfanout@localhost")
+            .env("RABBITMQ_NODENAME", NODE)
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODE_PORT", self.port.to_string())
             .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
@@ -218,6 +220,12 @@ impl Broker {
         let (output, errors) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
         assert!(done.status.success(), "rabbitmqctl {described}: {output}{errors}");
         output.into_owned()
+    }
+
+    /// The directory with all that it knows: its own, not the one that the node works in.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.premises.path().join("node").join(NODE)
     }
 
     /// The file that the node's output goes to.
