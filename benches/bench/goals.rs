@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::stage::System::{self, Bare, CaptureFull, CaptureKey, Logical, Pgfanout};
+use super::stage::System::{self, Bare, CaptureFull, CaptureKey, Logical, OneAway, Pgfanout};
 
 /// Something to be reached in a workload.
 pub(crate) struct Goal {
@@ -53,7 +53,7 @@ const fn goal(
     Goal { workload, what, subject, against, reach }
 }
 
-pub(crate) const GOALS: [Goal; 24] = [
+pub(crate) const GOALS: [Goal; 26] = [
     goal("B1", "tps", Pgfanout, Some(Logical), AtLeast(1.2)),
     goal("B1", "tps", CaptureFull, Some(Bare), AtLeast(0.8)),
     goal("B1", "tps", CaptureKey, Some(Bare), AtLeast(0.88)),
@@ -77,5 +77,7 @@ pub(crate) const GOALS: [Goal; 24] = [
     goal("B1", "RSS, MiB", Pgfanout, None, AtMost(80.0)),
     goal("B3", "RSS, MiB", Pgfanout, None, AtMost(256.0)),
     goal("B9", "idle CPU of pgfanout, % of a core", Pgfanout, None, AtMost(0.5)),
+    goal("B10", "tps", OneAway, Some(Pgfanout), AtLeast(0.95)),
+    goal("B10", "median delay, ms", OneAway, Some(Pgfanout), AtMost(1.1)),
     goal("B9", "RSS, MiB", Pgfanout, None, AtMost(80.0)),
 ];

@@ -1,4 +1,4 @@
-//! pgbench's load: B1, B2, and none at all: B9.
+//! pgbench's load: B1, B2, B10 with a replica that is away, and none at all: B9.
 
 use std::{
     io::{BufRead, BufReader, Read as _},
@@ -22,7 +22,7 @@ struct Told {
 /// B1: one update and one insert a transaction.
 pub(crate) async fn simple_update(stage: &mut Stage, scope: &Scope, results: &mut Results) {
     for &clients in &scope.clients {
-        for system in System::ALL {
+        for system in System::HOUSED {
             measure(stage, scope, results, ("B1", "simple-update", 2.0), clients, system).await;
         }
     }
@@ -32,6 +32,13 @@ pub(crate) async fn simple_update(stage: &mut Stage, scope: &Scope, results: &mu
 pub(crate) async fn tpcb_like(stage: &mut Stage, scope: &Scope, results: &mut Results) {
     for system in [System::Bare, System::Logical, System::Pgfanout] {
         measure(stage, scope, results, ("B2", "tpcb-like", 4.0), 4, system).await;
+    }
+}
+
+/// B10: the same with both replicas, and with one of them away.
+pub(crate) async fn absent(stage: &mut Stage, scope: &Scope, results: &mut Results) {
+    for system in [System::Pgfanout, System::OneAway] {
+        measure(stage, scope, results, ("B10", "simple-update", 2.0), 4, system).await;
     }
 }
 
@@ -109,7 +116,7 @@ fn pgbench(
     let mut command = Command::new(stage.primary().program("pgbench"));
     command.args(["--no-vacuum", "--jobs", "2", "--progress", "1", "--protocol", "prepared"]);
     command.args(["--client", &clients.to_string(), "--time", &seconds.to_string()]);
-    command.args(["--builtin", script, &stage.primary().url(system.name())]);
+    command.args(["--builtin", script, &stage.primary().url(system.database())]);
     let run = tokio::task::spawn_blocking(move || {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it is there");
         let progress = BufReader::new(child.stderr.take().unwrap());

@@ -42,6 +42,7 @@ pub(crate) fn svg(title: &str, systems: &BTreeMap<System, Course>) -> String {
             System::CaptureFull => "#7a5195",
             System::CaptureKey => "#2f9e66",
             System::Pgfanout => "#1f5fbf",
+            System::OneAway => "#c23b3b",
         };
         let line: Vec<_> = course.iter().map(|&(s, value)| format!("{:.1},{:.1}", x(s), y(value))).collect();
         let _ = writeln!(

@@ -41,8 +41,8 @@ impl Prober {
         let (sender, heard) = unbounded_channel();
         let mut listeners = Vec::new();
         if system.replicates() {
-            for replica in stage.replicas() {
-                listeners.push(listen(&replica.url(system.name()), sender.clone()).await);
+            for replica in stage.present(system) {
+                listeners.push(listen(&replica.url(system.database()), sender.clone()).await);
             }
         }
         let writer = stage.client(system).await;

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use pgfanout_testbed::{
     eventually,
-    postgres::Cluster,
+    postgres::{Cluster, Shutdown},
     process::{Pgfanout, Program},
     world::World,
 };
@@ -52,10 +52,16 @@ pub(crate) enum System {
     CaptureKey,
     /// pgfanout to both replicas through the broker.
     Pgfanout,
+    /// The same while the second replica is away.
+    OneAway,
 }
 
 impl System {
-    pub(crate) const ALL: [Self; 5] =
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Bare, Self::Logical, Self::CaptureFull, Self::CaptureKey, Self::Pgfanout, Self::OneAway];
+
+    /// Those that have a database of their own.
+    pub(crate) const HOUSED: [Self; 5] =
         [Self::Bare, Self::Logical, Self::CaptureFull, Self::CaptureKey, Self::Pgfanout];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -65,11 +71,20 @@ impl System {
             Self::CaptureFull => "capture_full",
             Self::CaptureKey => "capture_key",
             Self::Pgfanout => "pgfanout",
+            Self::OneAway => "one_away",
+        }
+    }
+
+    /// Its database.
+    pub(crate) const fn database(self) -> &'static str {
+        match self {
+            Self::OneAway => Self::Pgfanout.name(),
+            own => own.name(),
         }
     }
 
     pub(crate) const fn replicates(self) -> bool {
-        matches!(self, Self::Logical | Self::Pgfanout)
+        matches!(self, Self::Logical | Self::Pgfanout | Self::OneAway)
     }
 }
 
@@ -93,11 +108,12 @@ impl Stage {
         let stage = Self { pgfanout: None, world: plan.build().await };
         let (primary, replicas) = (stage.primary(), stage.replicas());
         initialize(primary, System::Bare.name(), scope.scale).await;
-        for system in &System::ALL[1..] {
+        for system in &System::HOUSED[1..] {
             let copy = format!("CREATE DATABASE {system} TEMPLATE {}", System::Bare);
             primary.client("postgres").await.batch_execute(&copy).await.expect("nobody is connected");
         }
-        for replica in replicas {
+        for (n, replica) in replicas.into_iter().enumerate() {
+            stand_apart(replica, n).await;
             initialize(replica, System::Logical.name(), scope.scale).await;
             probe::tell(&replica.client(System::Logical.name()).await).await;
             replica.create_database(System::Pgfanout.name()).await;
@@ -118,9 +134,14 @@ impl Stage {
         [1, 2].map(|n| self.world.replica(n).cluster())
     }
 
+    /// Those that are there.
+    pub(crate) fn present(&self, system: System) -> Vec<&Cluster> {
+        self.replicas().into_iter().take(if system == System::OneAway { 1 } else { 2 }).collect()
+    }
+
     /// A connection to the system's database on the primary.
     pub(crate) async fn client(&self, system: System) -> Client {
-        self.primary().client(system.name()).await
+        self.primary().client(system.database()).await
     }
 
     fn program(&self) -> Ran {
@@ -129,7 +150,7 @@ impl Stage {
 
     fn config(&self, system: System) -> std::path::PathBuf {
         let mut config = self.world.config();
-        config.primary.url = self.primary().url(system.name());
+        config.primary.url = self.primary().url(system.database());
         for (section, replica) in config.replicas.iter_mut().zip(self.replicas()) {
             section.url = replica.url(System::Pgfanout.name());
         }
@@ -148,10 +169,10 @@ impl Stage {
                 }
             }
             System::Logical => self.subscribe().await,
-            System::Pgfanout => {
+            System::Pgfanout | System::OneAway => {
                 self.start();
                 for replica in self.replicas() {
-                    let replica = replica.client(system.name()).await;
+                    let replica = replica.client(system.database()).await;
                     let joined =
                         "SELECT count(*) FILTER (WHERE snapshot IS NULL) = 6 FROM pgfanout.replicated_table";
                     eventually(Duration::from_secs(300), "the tables follow", async || {
@@ -161,6 +182,9 @@ impl Stage {
                     probe::tell(&replica).await;
                 }
             }
+        }
+        if system == System::OneAway {
+            self.replicas()[1].stop(Shutdown::Fast).await;
         }
         self.primary().client("postgres").await.batch_execute("CHECKPOINT").await.expect("a superuser's");
     }
@@ -211,6 +235,9 @@ impl Stage {
 
     /// Ends what [`begin`](Self::begin) began; all that was written has arrived.
     pub(crate) async fn end(&mut self, system: System) {
+        if system == System::OneAway {
+            self.replicas()[1].start_again().await;
+        }
         if let Some(mut pgfanout) = self.pgfanout.take() {
             let (status, _) = pgfanout.terminate().await;
             assert!(status.success(), "pgfanout ended with {status}");
@@ -222,6 +249,13 @@ impl Stage {
             }
         }
     }
+}
+
+/// All clusters are copies of one, with its identity, and would give the same oids: slots for copying tables are named
+/// after both.
+async fn stand_apart(cluster: &Cluster, number: usize) {
+    let use_up = format!("SELECT lo_unlink(lo_create(0)) FROM generate_series(1, {number} * 1000)");
+    cluster.client("postgres").await.batch_execute(&use_up).await.expect("a superuser's");
 }
 
 /// Makes the tables in a new database of the cluster.
