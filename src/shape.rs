@@ -17,6 +17,7 @@ const MAX_ROW_BYTES: u64 = 500_000_000;
 /// numbers in a jsonb or an array can become a million times as long.
 const SURELY_PRINTABLE: u64 = 256;
 
+mod forward;
 mod hashes;
 mod own;
 mod text;
@@ -200,23 +201,25 @@ impl Shape {
 
     /// The bytes of [`Self::row_text`] in UTF-8; NULL where the text is, or might be, larger than a value may be.
     fn row_bytes(&self) -> String {
-        let sum = |columns: &[usize], size: &str| {
-            let columns = columns.iter().filter_map(|&at| self.columns.get(at));
-            let sizes = columns
-                .map(|column| format!("coalesce({size}(t.{}), 0)::int8", quote_identifier(&column.name)));
-            sizes.collect::<Vec<_>>().join(" + ")
-        };
         let mut bytes = format!("convert_to({}, 'UTF8')", self.row_text());
         if !self.unmeasured.is_empty() {
-            let stored = sum(&self.unmeasured, "pg_column_size");
+            let stored = self.sizes(&self.unmeasured, "pg_column_size");
             let tried = format!("pgfanout.row_bytes(ROW({}))", self.column_list("t."));
             bytes = format!("CASE WHEN {stored} <= {SURELY_PRINTABLE} THEN {bytes} ELSE {tried} END");
         }
         // Hexadecimal digits are two a byte, and so is a quote.
-        match sum(&self.sized, "octet_length") {
+        match self.sizes(&self.sized, "octet_length") {
             none if none.is_empty() => bytes,
             sum => format!("CASE WHEN {sum} <= {MAX_ROW_BYTES} THEN {bytes} END"),
         }
+    }
+
+    /// The sum of the sizes of these columns of a table called `t`, as a function tells; empty if there are none.
+    fn sizes(&self, columns: &[usize], size: &str) -> String {
+        let columns = columns.iter().filter_map(|&at| self.columns.get(at));
+        let sizes =
+            columns.map(|column| format!("coalesce({size}(t.{}), 0)::int8", quote_identifier(&column.name)));
+        sizes.collect::<Vec<_>>().join(" + ")
     }
 
     /// `SELECT`s the key that lies `$n` rows behind the key `$1…`, or behind the table's beginning.
@@ -225,7 +228,7 @@ impl Shape {
         let keys = self.key_list("t.");
         let (after, offset) = match from_start {
             true => (String::new(), 1),
-            false => (format!("WHERE ({keys}) > ({}) ", self.key_parameters(1)), self.key.len() + 1),
+            false => (format!("WHERE ({keys}) > ({}) ", self.key_parameters()), self.key.len() + 1),
         };
         let (key, table) = (self.key_text(), self.quoted());
         format!(
@@ -233,27 +236,17 @@ impl Shape {
         )
     }
 
-    /// `SELECT`s the rows behind a key up to another, in pieces; the parameters are the keys
-    /// that are given.
-    #[must_use]
-    pub fn select_range(&self, from_start: bool, to_end: bool) -> String {
-        let (filter, first) = self.range(from_start, to_end);
-        self.in_pieces("1::int8", "''::text", &format!("{} t{filter}", self.quoted()), first)
-    }
-
-    /// The condition on rows behind a key up to another, of a table called `t`, and the number of the first
-    /// parameter behind those of the keys that are given.
-    fn range(&self, from_start: bool, to_end: bool) -> (String, usize) {
+    /// The condition on rows behind a key up to another, of a table called `t`. `bound` writes the value of a key
+    /// column, given its number from 1 and its type.
+    fn range(&self, from_start: bool, to_end: bool, bound: impl Fn(usize, &str) -> String) -> Vec<String> {
         let keys = self.key_list("t.");
-        let (mut conditions, mut first) = (Vec::new(), 1);
-        for (unbounded, relation) in [(from_start, ">"), (to_end, "<=")] {
-            if !unbounded {
-                conditions.push(format!("({keys}) {relation} ({})", self.key_parameters(first)));
-                first += self.key.len();
-            }
-        }
-        let filter = if conditions.is_empty() { "" } else { " WHERE " };
-        (format!("{filter}{}", conditions.join(" AND ")), first)
+        let bounds = [(from_start, ">"), (to_end, "<=")].into_iter().filter(|(unbounded, _)| !unbounded);
+        let condition = |(at, (_, relation)): (usize, (bool, &str))| {
+            let first = 1 + at * self.key.len();
+            let values = self.key.iter().enumerate().map(|(n, key)| bound(first + n, &key.type_name));
+            format!("({keys}) {relation} ({})", list(values))
+        };
+        bounds.enumerate().map(condition).collect()
     }
 
     /// `DELETE`s the rows with the keys in the arrays.
@@ -327,10 +320,9 @@ impl Shape {
         self.key.iter().filter_map(|key| self.columns.get(key.at)).map(|column| column.name.as_str())
     }
 
-    /// One parameter for each key column from `$first` on, of its type.
-    #[must_use]
-    pub fn key_parameters(&self, first: usize) -> String {
-        list(self.key.iter().enumerate().map(|(n, key)| format!("${}::{}", first + n, key.type_name)))
+    /// One parameter for each key column, of its type.
+    fn key_parameters(&self) -> String {
+        list(self.key.iter().enumerate().map(|(n, key)| parameter(n + 1, &key.type_name)))
     }
 
     /// The arrays of key values as a table `name (k1, k2, …)`.
@@ -352,6 +344,16 @@ impl Shape {
             .collect::<Vec<_>>()
             .join(" AND ")
     }
+}
+
+/// A parameter of that number and type.
+fn parameter(number: usize, type_name: &str) -> String {
+    format!("${number}::{type_name}")
+}
+
+/// A `WHERE` with these conditions, if there are some.
+fn filter(conditions: &[String]) -> String {
+    if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) }
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {

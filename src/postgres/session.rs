@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::join;
-use tokio_postgres::{Client, CopyInSink, Row, RowStream, Statement, types::ToSql};
+use tokio_postgres::{Client, CopyInSink, CopyOutStream, Row, RowStream, Statement, types::ToSql};
 
 use super::{
     Database,
@@ -211,6 +211,15 @@ impl Session {
     pub async fn copy_in(&self, doing: &str, sql: &str) -> Result<CopyInSink<Bytes>> {
         let statement = self.prepare(doing, sql).await?;
         self.limited(doing, self.client.copy_in(&statement)).await
+    }
+
+    /// What a `COPY … TO STDOUT` sends, a row each; to be awaited with a time limit.
+    ///
+    /// # Errors
+    /// When it fails or the link breaks.
+    pub async fn copy_out(&self, doing: &str, sql: &str) -> Result<Pin<Box<CopyOutStream>>> {
+        let statement = self.prepare(doing, sql).await?;
+        self.limited(doing, self.client.copy_out(&statement)).await.map(Box::pin)
     }
 
     /// Shows that the session lives, if nothing else is to be done with it: a link may die silently.

@@ -133,6 +133,11 @@ impl Lines {
         pushed.map_err(|error| Error::Unfit(format!("primary: a row of {}: {error}", shape.quoted())))
     }
 
+    /// Adds a whole line.
+    pub fn push_line(&mut self, line: &[u8]) {
+        self.lines.extend_from_slice(line);
+    }
+
     /// Whether it is time to send them on.
     #[must_use]
     pub fn are_many(&self) -> bool {

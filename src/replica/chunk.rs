@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, rc::Rc};
 
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio_postgres::types::ToSql;
 
 use super::{
@@ -22,6 +22,9 @@ use crate::{
 
 /// How many rows a chunk has at most, however small they are.
 const MAX_ROWS: u64 = 100_000;
+
+/// How many rows are taken at once of those that came.
+const ROWS_AT_ONCE: usize = 256;
 
 /// What an average row is taken for in a table that was never analyzed.
 const UNKNOWN_ROW_BYTES: u64 = 1000;
@@ -204,26 +207,80 @@ pub async fn copy_chunk(
     Ok(Copied { rows, bytes })
 }
 
+/// Sends the rows of one moment: the short ones as they come, so that none of them costs more than its bytes, and
+/// the long ones in pieces.
 async fn send_rows(primary: &Session, shape: &Shape, chunk: &Chunk, copy: &mut Copy<'_>) -> Result<u64> {
-    let mut parameters = shape.key_as_parameters(chunk.after.as_deref())?;
-    parameters.extend(shape.key_as_parameters(chunk.until.as_deref())?);
-    let select = shape.select_range(chunk.after.is_none(), chunk.until.is_none());
     let doing = format!("reading a piece of {}", shape.quoted());
-    parameters.extend(pieces(PIECE_BYTES, true));
-    let mut rows = Rows::new(primary, primary.stream(&doing, &select, &parameters).await?, false);
-    let (mut lines, mut bytes) = (Lines::default(), 0);
-    while let Some(piece) = rows.next().await? {
-        lines.push(shape, &piece)?;
-        if lines.are_many() {
-            let some = lines.take();
-            bytes += some.len() as u64;
-            copy.send(some).await?;
+    primary.begin(&doing, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+    if let Some((set, keys)) = shape.set_range(chunk.after.as_deref(), chunk.until.as_deref())? {
+        let keys: Vec<_> = keys.iter().map(|key| key as &(dyn ToSql + Sync)).collect();
+        primary.query_one(&doing, &set, &keys).await?;
+    }
+    let some_are_long = match shape.may_be_long_inline() {
+        Some(false) => {
+            let statement = include_str!("../../sql/primary/is_toasted.sql");
+            primary.query_one(&doing, statement, &[&shape.quoted()]).await?.get(0)
+        }
+        may_be => may_be.unwrap_or(false),
+    };
+    let mut sending = Sending { primary, doing, copy, lines: Lines::default(), bytes: 0 };
+    sending.short_rows(shape, chunk, some_are_long).await?;
+    if some_are_long {
+        sending.long_rows(shape, chunk).await?;
+    }
+    sending.flush().await?;
+    let bytes = sending.bytes;
+    primary.commit().await?;
+    Ok(bytes)
+}
+
+/// Rows on their way.
+struct Sending<'a, 'b> {
+    primary: &'a Session,
+    doing: String,
+    copy: &'a mut Copy<'b>,
+    lines: Lines,
+    bytes: u64,
+}
+
+impl Sending<'_, '_> {
+    async fn short_rows(&mut self, shape: &Shape, chunk: &Chunk, only: bool) -> Result<()> {
+        let statement = shape.copy_range(chunk.after.is_none(), chunk.until.is_none(), only);
+        let mut rows = self.primary.copy_out(&self.doing, &statement).await?.ready_chunks(ROWS_AT_ONCE);
+        loop {
+            let next = async { rows.next().await.into_iter().flatten().collect::<Result<Vec<_>, _>>() };
+            let some = self.primary.limited(&self.doing, next).await?;
+            if some.is_empty() {
+                return Ok(());
+            }
+            some.iter().for_each(|line| self.lines.push_line(line));
+            self.flush_if_many().await?;
         }
     }
-    let rest = lines.take();
-    bytes += rest.len() as u64;
-    copy.send(rest).await?;
-    Ok(bytes)
+
+    async fn long_rows(&mut self, shape: &Shape, chunk: &Chunk) -> Result<()> {
+        let mut parameters = shape.key_as_parameters(chunk.after.as_deref())?;
+        parameters.extend(shape.key_as_parameters(chunk.until.as_deref())?);
+        parameters.extend(pieces(PIECE_BYTES, true));
+        let statement = shape.select_long(chunk.after.is_none(), chunk.until.is_none());
+        let stream = self.primary.stream(&self.doing, &statement, &parameters).await?;
+        let mut rows = Rows::new(self.primary, stream, false);
+        while let Some(piece) = rows.next().await? {
+            self.lines.push(shape, &piece)?;
+            self.flush_if_many().await?;
+        }
+        Ok(())
+    }
+
+    async fn flush_if_many(&mut self) -> Result<()> {
+        if self.lines.are_many() { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        let some = self.lines.take();
+        self.bytes += some.len() as u64;
+        self.copy.send(some).await
+    }
 }
 
 fn signed(number: u64) -> i64 {

@@ -1,13 +1,13 @@
 //! Statements that compare rows of two databases by hashes of their texts.
 
-use super::Shape;
+use super::{Shape, filter, parameter};
 
 impl Shape {
     /// `SELECT`s the `rows` behind a key up to another, how many of them are too `large` for PostgreSQL to print, and the
     /// `sum` of the hashes of the others' texts. Equal rows have equal hashes on every server.
     #[must_use]
     pub fn select_sum(&self, from_start: bool, to_end: bool) -> String {
-        let (filter, _) = self.range(from_start, to_end);
+        let filter = filter(&self.range(from_start, to_end, parameter));
         format!(
             "SELECT count(*) AS rows, count(*) - count(r.hash) AS large, coalesce(sum(r.hash), 0)::text AS sum \
              FROM (SELECT {} AS hash FROM {} t{filter}) r",
@@ -19,7 +19,7 @@ impl Shape {
     /// `SELECT`s the `key` of each row behind a key up to another, with its `hash`.
     #[must_use]
     pub fn select_hashes(&self, from_start: bool, to_end: bool) -> String {
-        let (filter, _) = self.range(from_start, to_end);
+        let filter = filter(&self.range(from_start, to_end, parameter));
         format!(
             "SELECT {} AS key, {} AS hash FROM {} t{filter}",
             self.key_text(),

@@ -28,7 +28,14 @@ fn statements_name_everything_quoted_and_with_schema() {
          WHERE t.\"d\" OPERATOR(pg_catalog.=) k.k1 AND t.\"a\" OPERATOR(pg_catalog.=) k.k2"
     );
     assert!(shape().select_by_keys().contains("(SELECT k.n AS n, t.tableoid"));
-    assert!(shape().select_range(false, true).contains("substr(s.data, s.start, $3::int4)"));
+    assert!(shape().select_long(false, true).contains("substr(s.data, s.start, $3::int4)"));
+    assert_eq!(
+        shape().copy_range(true, false, true),
+        "COPY (SELECT t.\"a\", t.\"b c\", t.\"d\" FROM \"s\".\"we\"\"ird\" t WHERE (t.\"d\", t.\"a\") <= \
+         ((current_setting('pgfanout.key_1')::pg_catalog.\"numeric\"[])[1], \
+         (current_setting('pgfanout.key_2')::pg_catalog.int4[])[1]) \
+         AND coalesce(octet_length(t.\"b c\"), 0)::int8 <= 65536) TO STDOUT (FORMAT csv)"
+    );
     assert!(shape().row_bytes().starts_with("CASE WHEN coalesce(octet_length(t.\"b c\"), 0)::int8 <= "));
     assert_eq!(shape().row_text(), "ROW(t.\"a\", t.\"b c\", t.\"d\")::pg_catalog.text");
 }

@@ -282,3 +282,61 @@ async fn a_table_that_was_dropped_everywhere_is_not_waited_for() {
     assert_eq!(left["table"], "\"public\".\"gone\"");
     until_same(&world, &["kept"]).await;
 }
+
+/// Keys of a type, by number.
+const KEYS: [(&str, &str); 17] = [
+    ("\"char\"", "(n % 127 + 1)::\"char\""),
+    ("name", "'x' || n"),
+    ("varbit", "n::bit(12)"),
+    ("bytea", "decode(md5(n::text), 'hex')"),
+    ("char(7)", "n::text"),
+    ("numeric", "CASE n WHEN 1 THEN 'NaN' ELSE n / 7.0 END"),
+    ("float8", "CASE n WHEN 1 THEN 'NaN' WHEN 2 THEN '-Infinity' ELSE n / 7.0 END"),
+    ("timestamptz", "CASE n WHEN 1 THEN 'infinity' ELSE now() + n * interval '1 s' END"),
+    ("interval", "n * interval '1 day 1 s'"),
+    ("inet", "'10.0.0.0'::inet + n"),
+    ("uuid", "md5(n::text)::uuid"),
+    ("oid", "n::oid"),
+    ("regclass", "n::oid::regclass"),
+    ("int8range", "int8range(n, 2 * n)"),
+    ("money", "n::money"),
+    ("tsvector", "to_tsvector('simple', 'x' || n)"),
+    ("nonempty", "'{' || chr(33 + n % 90) || n"),
+];
+
+/// In many pieces, whatever the key, and with long rows among short ones: those that are stored apart, compressed or
+/// not, and such as are long only when they are printed.
+#[tokio::test]
+async fn rows_of_any_length_and_key_are_copied_in_pieces() {
+    let world = world(Mode::Postgres, 1).build().await;
+    let primary = world.primary();
+    primary.execute("CREATE DOMAIN nonempty AS text CHECK (VALUE <> '')").await;
+    let mut tables = vec!["mixed".to_owned()];
+    for (n, (type_name, key)) in KEYS.iter().enumerate() {
+        let table = format!("k{n}");
+        primary.execute(&format!("CREATE TABLE {table} (id {type_name} PRIMARY KEY, number int)")).await;
+        let fill = format!(
+            "INSERT INTO {table} SELECT {key}, n FROM generate_series(1, 300) n ON CONFLICT DO NOTHING"
+        );
+        primary.execute(&fill).await;
+        tables.push(table);
+    }
+    primary
+        .execute(
+            r#"CREATE TABLE mixed (a text, b numeric, t text, d bytea, j jsonb, PRIMARY KEY (a, b));
+            INSERT INTO mixed SELECT
+                (ARRAY['', ' ', '"', '\', '{', ',', 'NULL', 'ä€', E'line\nfeed', chr(39), '\.'])[1 + n % 11], n / 11.0,
+                CASE n % 40 WHEN 0 THEN repeat('x', 300000) WHEN 1 THEN NULL WHEN 2 THEN '' ELSE 'short' END,
+                CASE n % 30 WHEN 7 THEN (
+                    SELECT string_agg(decode(md5((n * i)::text), 'hex'), '') FROM generate_series(1, 6000) i
+                ) END,
+                CASE n % 20 WHEN 5 THEN '[1e20000, 1e20000]' WHEN 6 THEN to_jsonb(repeat('y', 1000)) END
+            FROM generate_series(1, 2000) n"#,
+        )
+        .await;
+    let pgfanout = program().run(&world.config().more(SMALL_CHUNKS).write());
+    until_following(&world).await;
+    let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+    until_same(&world, &tables).await;
+    assert!(pgfanout.events("copy_failed").is_empty(), "each piece was copied at the first try");
+}
