@@ -1,6 +1,5 @@
 -- The keys of a delta, each once. Runs in the transaction whose snapshot is the delta's end.
--- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter; $3 bool: whether
--- old rows are wanted; $4 int8: how many entries of the log to read at most, NULL for all: where there are more,
+-- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter; $3 int8: how many entries of the log to read at most, NULL for all: where there are more,
 -- the keys are not those of the delta.
 -- Returns table, the key as it was logged (the text of a row, where it has several columns), how many more
 -- times the key came than went (so that whether the row was there at the start follows from whether it is
@@ -11,7 +10,7 @@ SELECT
     c.table_id,
     c.key,
     sum(CASE c.operation WHEN 'I' THEN 1 WHEN 'D' THEN -1 ELSE 0 END) AS net,
-    (array_agg(c.old ORDER BY c.logged_at) FILTER (WHERE $3::bool AND octet_length(c.old) <= 16384))[1] AS old
+    (array_agg(c.old ORDER BY c.logged_at) FILTER (WHERE octet_length(c.old) <= 16384))[1] AS old
 FROM
     (
         SELECT e.table_id, e.key, e.operation, e.old, e.logged_at
@@ -26,7 +25,7 @@ FROM
                 WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))
             ) e
         WHERE e.key IS NOT NULL AND e.table_id = ANY ($2::int4[])
-        LIMIT $4::int8
+        LIMIT $3::int8
     ) c
 GROUP BY c.table_id, c.key
 ORDER BY c.table_id, c.key

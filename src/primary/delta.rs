@@ -1,6 +1,10 @@
 //! Reading a delta: what changed between two snapshots, each row as it stands at the later one.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    rc::Rc,
+};
 
 use futures_util::future::{join, try_join};
 use tokio_postgres::Row;
@@ -88,8 +92,13 @@ impl Reader {
             "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
              LOCK TABLE pgfanout.changelog{names} IN ACCESS SHARE MODE"
         );
-        let mut delta =
-            Delta { primary: &self.primary, to: None, starts: Vec::new(), first: RefCell::default() };
+        let mut delta = Delta {
+            primary: &self.primary,
+            to: None,
+            starts: Vec::new(),
+            first: RefCell::default(),
+            opened: RefCell::default(),
+        };
         // Polled together they are sent in this order; where the first fails, so do the others.
         let beginning = self.primary.begin("beginning a delta", &begin);
         let reading = async {
@@ -164,6 +173,8 @@ pub struct Delta<'a> {
     starts: Vec<Start>,
     /// The keys of the first start with their old rows, if they were asked for and are few.
     first: RefCell<Option<Vec<Row>>>,
+    /// The server's cursors that were opened.
+    opened: RefCell<BTreeSet<String>>,
 }
 
 /// The changes since one earlier snapshot.
@@ -282,19 +293,16 @@ impl Delta<'_> {
                     groups(&start.tables, &keys)?
                 }
                 _ => {
+                    let name = format!("changed_keys_{}_{}", cursor.start, i32::from(cursor.olds));
                     if !cursor.opened {
-                        self.keys_of(start, cursor.olds, "DECLARE changed_keys NO SCROLL CURSOR FOR ")
-                            .await?;
+                        self.open(start, cursor.olds, &name).await?;
                     }
-                    groups(&start.tables, &self.fetch().await?)?
+                    groups(&start.tables, &self.fetch(&name).await?)?
                 }
             };
             cursor.opened = true;
             if !groups.is_empty() {
                 return Ok(Some(groups));
-            }
-            if start.entries > KEYS_AT_ONCE {
-                self.primary.run("reading the changed keys", "CLOSE changed_keys").await?;
             }
             (cursor.start, cursor.opened) = (cursor.start + 1, false);
         }
@@ -306,7 +314,7 @@ impl Delta<'_> {
         self.keys(&start.since, &tables, olds, declare, None).await
     }
 
-    /// Runs the query of the keys, or declares a cursor for it; of so many entries of the log at most.
+    /// Runs the query of the keys, or declares a cursor for it; with old rows of so many entries of the log at most.
     async fn keys(
         &self,
         since: &Since,
@@ -315,14 +323,27 @@ impl Delta<'_> {
         declare: &str,
         most: Option<i64>,
     ) -> Result<Vec<Row>> {
-        let statement = format!("{declare}{}", include_str!("../../sql/primary/delta_keys.sql"));
         let ids: Vec<i32> = tables.iter().map(|table| table.id).collect();
-        let from = since.from.to_string();
-        self.primary.query("reading the changed keys", &statement, &[&from, &ids, &olds, &most]).await
+        let (doing, from) = ("reading the changed keys", since.from.to_string());
+        if olds {
+            let statement = format!("{declare}{}", include_str!("../../sql/primary/delta_keys.sql"));
+            return self.primary.query(doing, &statement, &[&from, &ids, &most]).await;
+        }
+        let statement = format!("{declare}{}", include_str!("../../sql/primary/changed_keys.sql"));
+        self.primary.query(doing, &statement, &[&from, &ids]).await
     }
 
-    async fn fetch(&self) -> Result<Vec<Row>> {
-        let fetch = format!("FETCH {KEYS_AT_ONCE} FROM changed_keys");
+    /// Opens the server's cursor of this name, or takes it back to its beginning: the log is read once, however often
+    /// its keys are.
+    async fn open(&self, start: &Start, olds: bool, name: &str) -> Result<()> {
+        if self.opened.borrow_mut().insert(name.to_owned()) {
+            return self.keys_of(start, olds, &format!("DECLARE {name} SCROLL CURSOR FOR ")).await.map(drop);
+        }
+        self.primary.run("reading the changed keys again", &format!("MOVE ABSOLUTE 0 IN {name}")).await
+    }
+
+    async fn fetch(&self, name: &str) -> Result<Vec<Row>> {
+        let fetch = format!("FETCH {KEYS_AT_ONCE} FROM {name}");
         // Not prepared: the plan of a FETCH would outlive the cursor that it names.
         let fetched = self.primary.client().query(&fetch, &[]);
         self.primary.limited("reading the changed keys", fetched).await

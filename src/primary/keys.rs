@@ -27,7 +27,7 @@ pub struct Group {
 pub struct ChangedKey {
     /// Its values.
     pub key: Key,
-    /// How many more times it came than went.
+    /// How many more times it came than went, as far as that was asked for.
     net: i64,
     /// The row at the start in JSON, where it was logged.
     pub old: Option<String>,
