@@ -6,9 +6,13 @@
 WITH
     named AS (
         UPDATE pgfanout.replicated_table
-        SET number = $6, token = $7::text::uuid
-        WHERE id = $1 AND copy = $2::text::uuid AND number < $6
+        SET
+            number = CASE WHEN number < $6 THEN $6 ELSE number END,
+            token = CASE WHEN number < $6 THEN $7::text::uuid ELSE token END
+        WHERE id = $1 AND copy = $2::text::uuid
+        RETURNING id
     )
-UPDATE pgfanout.copy_chunk
+UPDATE pgfanout.copy_chunk c
 SET row_count = $4, byte_count = $5, copied_at = clock_timestamp()
-WHERE table_id = $1 AND copy = $2::text::uuid AND number = $3 AND row_count IS NULL
+FROM named n
+WHERE c.table_id = n.id AND c.copy = $2::text::uuid AND c.number = $3 AND c.row_count IS NULL

@@ -127,10 +127,12 @@ impl Planner {
         let until = self.boundary(primary, after.as_deref()).await?;
         let chunk = Chunk { number, after, until };
         let insert = "INSERT INTO pgfanout.copy_chunk (table_id, copy, number, \"after\", \"until\") \
-            VALUES ($1, $2::text::uuid, $3, $4, $5)";
+            SELECT t.id, t.copy, $3, $4, $5 FROM pgfanout.replicated_table t WHERE t.id = $1 AND t.copy = $2::text::uuid";
         let parameters: [&(dyn ToSql + Sync); 5] =
             [&self.table.id, &self.table.copy, &number, &chunk.after, &chunk.until];
-        execute(replica, "noting a piece of a copy", insert, &parameters).await?;
+        if execute(replica, "noting a piece of a copy", insert, &parameters).await? != 1 {
+            return Err(begun_anew(replica, &self.table));
+        }
         self.last = Some(chunk.clone());
         Ok(Some(chunk))
     }
@@ -197,11 +199,7 @@ pub async fn copy_chunk(
     let parameters: [&(dyn ToSql + Sync); 7] =
         [&table.id, &table.copy, &chunk.number, &row_count, &byte_count, &name.number, &name.token];
     if replica.execute("noting a copied piece", note, &parameters).await? != 1 {
-        return Err(Error::Disconnected(format!(
-            "{}: the copy of {} was begun anew, or goes on elsewhere",
-            replica.database(),
-            shape.quoted()
-        )));
+        return Err(begun_anew(replica, table));
     }
     replica.commit().await?;
     Ok(Copied { rows, bytes })
@@ -211,7 +209,12 @@ pub async fn copy_chunk(
 /// the long ones in pieces.
 async fn send_rows(primary: &Session, shape: &Shape, chunk: &Chunk, copy: &mut Copy<'_>) -> Result<u64> {
     let doing = format!("reading a piece of {}", shape.quoted());
-    primary.begin(&doing, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+    // Locked before the snapshot is taken: a rewrite that comes between would leave an empty table to it.
+    let begin = format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; LOCK TABLE {} IN ACCESS SHARE MODE",
+        shape.quoted()
+    );
+    primary.begin(&doing, &begin).await?;
     if let Some((set, keys)) = shape.set_range(chunk.after.as_deref(), chunk.until.as_deref())? {
         let keys: Vec<_> = keys.iter().map(|key| key as &(dyn ToSql + Sync)).collect();
         primary.query_one(&doing, &set, &keys).await?;
@@ -281,6 +284,14 @@ impl Sending<'_, '_> {
         self.bytes += some.len() as u64;
         self.copy.send(some).await
     }
+}
+
+fn begun_anew(replica: &Session, table: &Followed) -> Error {
+    Error::Disconnected(format!(
+        "{}: the copy of {} was begun anew, or goes on elsewhere",
+        replica.database(),
+        table.shape.quoted()
+    ))
 }
 
 fn signed(number: u64) -> i64 {

@@ -25,9 +25,13 @@ pub async fn empty(replica: &Session, tables: &[Named<'_>]) -> Result<()> {
     if inside && !outside {
         return replica.run("truncating tables", &format!("TRUNCATE {}", names.join(", "))).await;
     }
-    let empties = if outside { "DELETE FROM" } else { "TRUNCATE" };
     for ((id, schema, table), name) in tables.iter().zip(names) {
-        let emptied = replica.run(&format!("emptying {name}"), &format!("{empties} {name}")).await;
+        // As TRUNCATE does, a DELETE waits for writers first, such as a copy that is given up: it removes their rows, too.
+        let statements = match outside {
+            true => format!("LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE; DELETE FROM {name}"),
+            false => format!("TRUNCATE {name}"),
+        };
+        let emptied = replica.run(&format!("emptying {name}"), &statements).await;
         emptied.map_err(Error::of_table(*id, schema, table))?;
     }
     Ok(())

@@ -109,11 +109,16 @@ async fn hold_the_copy(replica: &Database) -> tokio_postgres::Client {
 }
 
 async fn until_held(replica: &Database) {
-    let client = replica.client().await;
-    let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity
-        WHERE datname = current_database() AND application_name LIKE 'pgfanout copy%' AND wait_event_type = 'Lock')";
-    eventually(PATIENCE, "the copy reaches the middle", async || {
-        client.query_one(waiting, &[]).await.map(|row| row.get::<_, bool>(0)).unwrap_or(false)
+    until_waits(replica, "transactionid").await;
+}
+
+/// The copy's session waits there, for a lock of this kind.
+async fn until_waits(database: &Database, lock: &str) {
+    let client = database.client().await;
+    let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+        AND application_name LIKE 'pgfanout copy%' AND wait_event_type = 'Lock' AND wait_event = $1)";
+    eventually(PATIENCE, &format!("the copy waits for a lock: {lock}"), async || {
+        client.query_one(waiting, &[&lock]).await.map(|row| row.get::<_, bool>(0)).unwrap_or(false)
     })
     .await;
 }
@@ -281,6 +286,69 @@ async fn a_table_that_was_dropped_everywhere_is_not_waited_for() {
     let left = pgfanout.wait_for_event_after(mark, "table_left", PATIENCE).await;
     assert_eq!(left["table"], "\"public\".\"gone\"");
     until_same(&world, &["kept"]).await;
+}
+
+/// Holds a copy of `big` once the end of its next chunk is known, and before that is read, until the connection that
+/// it returns lets go.
+async fn hold_the_next_chunk(
+    replica: &Database,
+    obstacle: &tokio_postgres::Client,
+) -> tokio_postgres::Client {
+    let hold = "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(1); RETURN new; END';
+        CREATE TRIGGER hold BEFORE INSERT ON pgfanout.copy_chunk FOR EACH ROW EXECUTE FUNCTION hold();
+        ALTER TABLE pgfanout.copy_chunk ENABLE ALWAYS TRIGGER hold";
+    replica.execute(hold).await;
+    let holder = replica.client().await;
+    holder.batch_execute("SELECT pg_advisory_lock(1)").await.unwrap();
+    obstacle.batch_execute("ROLLBACK").await.unwrap();
+    until_waits(replica, "advisory").await;
+    holder
+}
+
+/// A table whose copy waits in its middle.
+async fn held_copy(world: &World) -> (PathBuf, Pgfanout, tokio_postgres::Client) {
+    world.primary().execute(BIG).await;
+    world.replica(1).execute("CREATE TABLE big (id int PRIMARY KEY, text text)").await;
+    let config = world.config().more(SMALL_CHUNKS).write();
+    let obstacle = hold_the_copy(world.replica(1)).await;
+    let pgfanout = program().run(&config);
+    until_held(world.replica(1)).await;
+    let holder = hold_the_next_chunk(world.replica(1), &obstacle).await;
+    (config, pgfanout, holder)
+}
+
+/// A rewrite makes rows that older snapshots do not see: a chunk must not take its own before it has the table.
+#[tokio::test]
+async fn a_table_that_is_rewritten_while_it_is_copied_arrives_whole() {
+    let world = world(Mode::Postgres, 1).build().await;
+    let (_, _pgfanout, holder) = held_copy(&world).await;
+    let writer = world.primary().client().await;
+    writer.batch_execute("BEGIN; ALTER TABLE big ALTER text TYPE text USING text || ''").await.unwrap();
+    holder.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
+    until_waits(world.primary(), "relation").await;
+    writer.batch_execute("COMMIT").await.unwrap();
+    until_same(&world, &["big"]).await;
+}
+
+/// Whoever still copies for the one before must not write into the table that was emptied for the next.
+#[tokio::test]
+async fn a_copy_that_is_begun_anew_meets_nothing_of_the_one_before() {
+    let world = world(Mode::Postgres, 1).build().await;
+    let (config, _pgfanout, holder) = held_copy(&world).await;
+    let replica = world.replica(1).client().await;
+    let which = "SELECT copy::text FROM pgfanout.replicated_table";
+    let before: String = replica.query_one(which, &[]).await.unwrap().get(0);
+    let arguments = ["--replica", "r1", "--table", "public.big", "--yes"];
+    assert_eq!(program().once("resync", &config, &arguments).await.code, Some(0));
+    eventually(PATIENCE, "the copy is begun anew", async || {
+        let now: String = replica.query_one(which, &[]).await.unwrap().get(0);
+        if now == before { Err(now) } else { Ok(()) }
+    })
+    .await;
+    holder.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
+    until_following(&world).await;
+    until_same(&world, &["big"]).await;
 }
 
 /// Keys of a type, by number.
