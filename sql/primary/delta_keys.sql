@@ -1,6 +1,6 @@
 -- The keys of a delta, each once. Runs in the transaction whose snapshot is the delta's end.
--- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter; $3 int8: how many entries of the log to read at most, NULL for all: where there are more,
--- the keys are not those of the delta.
+-- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter; $3 int8: how many
+-- entries of the log to read at most, NULL for all: where there are more, the keys are not those of the delta.
 -- Returns table, the key as it was logged (the text of a row, where it has several columns), how many more
 -- times the key came than went (so that whether the row was there at the start follows from whether it is
 -- there at the end, in whatever order the log was written), and the row as it was at the start, in JSON,
