@@ -58,8 +58,8 @@ pub(crate) async fn by_broker(primary: &Client, number: Option<i64>) -> bool {
 pub(crate) async fn until_joined(world: &World, tables: usize) {
     let joined = "SELECT count(*) FILTER (WHERE snapshot IS NULL) FROM pgfanout.replicated_table";
     for replica in world.replicas() {
-        let client = replica.client().await;
         eventually(PATIENCE, "tables join", async || {
+            let client = replica.look().await.map_err(|error| error.to_string())?;
             let row = client.query_one(joined, &[]).await.map_err(|error| error.to_string())?;
             let count: i64 = row.get(0);
             if usize::try_from(count) == Ok(tables) { Ok(()) } else { Err(format!("{count} joined")) }

@@ -155,7 +155,7 @@ async fn a_full_queue_drops_what_is_caught_up_later() {
         // Each is a batch of its own.
         let arrived = format!("SELECT count(*) = 100 * {n} FROM t");
         eventually(PATIENCE, "the other replica follows", async || {
-            let row = world.replica(2).client().await.query_one(&arrived, &[]).await;
+            let row = world.replica(2).look().await.unwrap().query_one(&arrived, &[]).await;
             row.is_ok_and(|row| row.get(0))
         })
         .await;

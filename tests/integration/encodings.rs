@@ -28,7 +28,7 @@ async fn encode(database: &Database, encoding: &str) {
 /// Compares what clients see: the bytes in the databases are others.
 async fn until_same(world: &World) {
     let rows = async |database: &Database| {
-        let client = database.try_client().await.map_err(|error| error.to_string())?;
+        let client = database.look().await.map_err(|error| error.to_string())?;
         let query = "SELECT ROW(\"é\", \"ñ\", b)::text FROM \"Größe\"";
         let rows = client.query(query, &[]).await.map_err(|error| error.to_string())?;
         let mut rows: Vec<String> = rows.iter().map(|row| row.get(0)).collect();

@@ -39,7 +39,7 @@ async fn count(database: &Database, of: &str) -> i64 {
 
 async fn until_count(database: &Database, of: &str, expected: i64) {
     eventually(PATIENCE, &format!("{database}: {expected} of {of}"), async || {
-        let client = database.try_client().await.map_err(|error| error.to_string())?;
+        let client = database.look().await.map_err(|error| error.to_string())?;
         let row = client.query_one(&format!("SELECT count(*) FROM {of}"), &[]).await;
         match row.map(|row| row.get::<_, i64>(0)) {
             Ok(found) if found == expected => Ok(()),

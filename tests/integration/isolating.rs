@@ -2,7 +2,7 @@
 //! transactions, and it joins them again when it is mended.
 
 use pgfanout_testbed::{
-    compare::{pin_settings, same_tables},
+    compare::same_tables,
     eventually,
     process::Pgfanout,
     world::{Plan, World},
@@ -52,11 +52,9 @@ async fn is_isolated(pgfanout: &mut Pgfanout, mark: usize, table: &str, words: &
 
 /// What is committed on the primary now arrives in all tables of all replicas but those of r1 that are named.
 async fn until_others_follow(world: &World, tables: &[&str], but: &[&str]) {
-    let primary = world.primary().client().await;
-    pin_settings(&primary).await;
+    let primary = world.primary().look().await.unwrap();
     for (n, replica) in world.replicas().iter().enumerate() {
-        let client = replica.client().await;
-        pin_settings(&client).await;
+        let client = replica.look().await.unwrap();
         let tables: Vec<_> = tables.iter().copied().filter(|table| n > 0 || !but.contains(table)).collect();
         eventually(PATIENCE, "the others follow", async || same_tables(&primary, &client, &tables).await)
             .await;

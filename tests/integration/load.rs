@@ -124,7 +124,7 @@ pub(crate) async fn until_arrived(primary: &Database, replicas: &[Database]) {
     let mark: String = row.get(0);
     for replica in replicas {
         eventually(PATIENCE, &format!("{replica} follows"), async || {
-            let client = replica.try_client().await.map_err(|error| error.to_string())?;
+            let client = replica.look().await.map_err(|error| error.to_string())?;
             let found = client.query_one("SELECT EXISTS (SELECT FROM note WHERE body = $1)", &[&mark]).await;
             match found.map(|row| row.get(0)) {
                 Ok(true) => Ok(()),

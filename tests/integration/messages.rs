@@ -51,7 +51,7 @@ pub(crate) async fn until_captured(world: &World) {
     let statement = "SELECT (SELECT count(*) FROM pgfanout.captured_table) = count(*) FROM pg_tables
         WHERE schemaname NOT IN ('pg_catalog', 'information_schema', 'pgfanout')";
     eventually(PATIENCE, "all tables are captured", async || {
-        let client = world.primary().try_client().await.map_err(|error| error.to_string())?;
+        let client = world.primary().look().await.map_err(|error| error.to_string())?;
         let row = client.query_one(statement, &[]).await.map_err(|error| error.to_string())?;
         row.get::<_, bool>(0).then_some(()).ok_or_else(|| "not all".to_owned())
     })
@@ -63,7 +63,7 @@ pub(crate) async fn until_following(world: &World) {
     let statement = "SELECT count(*) > 0 AND bool_and(snapshot IS NULL) FROM pgfanout.replicated_table";
     for replica in world.replicas() {
         eventually(PATIENCE, "all tables follow", async || {
-            let client = replica.try_client().await.map_err(|error| error.to_string())?;
+            let client = replica.look().await.map_err(|error| error.to_string())?;
             let row = client.query_one(statement, &[]).await.map_err(|error| error.to_string())?;
             row.get::<_, Option<bool>>(0).unwrap_or(false).then_some(()).ok_or_else(|| "not all".to_owned())
         })

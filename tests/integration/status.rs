@@ -160,7 +160,7 @@ async fn what_a_replica_lacks_is_counted_and_grows_old(mode: Mode) {
     transaction.batch_execute("INSERT INTO users VALUES (2, 'early')").await.unwrap();
     world.primary().execute("INSERT INTO users VALUES (3, 'late')").await;
     eventually(PATIENCE, "the later transaction is applied", async || {
-        let found = world.replica(1).client().await.query("SELECT FROM users WHERE id = 3", &[]).await;
+        let found = world.replica(1).look().await.unwrap().query("SELECT FROM users WHERE id = 3", &[]).await;
         found.is_ok_and(|rows| rows.len() == 1)
     })
     .await;

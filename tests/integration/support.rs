@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgfanout_testbed::{
-    compare::{pin_settings, same_tables},
+    compare::same_tables,
     eventually,
     process::{Pgfanout, Program},
     world::{Plan, World},
@@ -41,11 +41,9 @@ pub(crate) fn begin(world: &World) -> Pgfanout {
 /// Waits until every replica equals the primary, byte for byte.
 pub(crate) async fn until_same(world: &World, tables: &[&str]) {
     eventually(PATIENCE, "replicas equal to the primary", async || {
-        let here = world.primary().try_client().await.map_err(|error| error.to_string())?;
-        pin_settings(&here).await;
+        let here = world.primary().look().await.map_err(|error| error.to_string())?;
         for replica in world.replicas() {
-            let there = replica.try_client().await.map_err(|error| error.to_string())?;
-            pin_settings(&there).await;
+            let there = replica.look().await.map_err(|error| error.to_string())?;
             same_tables(&here, &there, tables).await?;
         }
         Ok::<_, String>(())

@@ -36,8 +36,11 @@ pub struct Digest {
 
 /// Makes the connection print values as every other connection prepared like this. [`digest`] needs it
 /// where a database or role has settings of its own.
-pub async fn pin_settings(client: &Client) {
-    client.batch_execute(SETTINGS).await.expect("the settings exist");
+///
+/// # Errors
+/// The driver's, where the connection broke.
+pub async fn pin_settings(client: &Client) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute(SETTINGS).await
 }
 
 /// The digest of a table, named as in SQL, at the snapshot of the client's transaction if it is in one.
@@ -94,16 +97,14 @@ pub async fn same_tables(primary: &Client, replica: &Client, tables: &[&str]) ->
     Ok(())
 }
 
-/// Asserts that every replica holds the same rows as the primary, on connections of its own.
+/// Asserts that every replica holds the same rows as the primary.
 ///
 /// # Panics
 /// Where one does not: names replica and table and shows some of the rows that differ.
 pub async fn assert_same_tables(primary: &Database, replicas: &[Database], tables: &[&str]) {
-    let here = primary.client().await;
-    pin_settings(&here).await;
+    let here = primary.look().await.expect("the primary is there");
     for replica in replicas {
-        let there = replica.client().await;
-        pin_settings(&there).await;
+        let there = replica.look().await.expect("the replica is there");
         same_tables(&here, &there, tables)
             .await
             .unwrap_or_else(|difference| panic!("{replica}: {difference}"));

@@ -5,6 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// The longest pause between two looks.
+const MOST: Duration = Duration::from_secs(1);
+
 /// What a look at the state of things may return: whether it is as it should be, or what was seen.
 pub trait Outcome {
     /// What the caller gets once it is.
@@ -44,13 +47,15 @@ pub async fn eventually<O: Outcome>(
     let mut pause = Duration::from_millis(2);
     loop {
         let left = limit.saturating_sub(started.elapsed());
+        let looked = Instant::now();
         match tokio::time::timeout(left, look()).await.map(Outcome::seen) {
             Ok(Ok(value)) => return value,
             Ok(Err(seen)) => last = seen,
             Err(_) => {} // the look hangs: the time is up
         }
         assert!(started.elapsed() < limit, "{what}: not within {limit:?}; last seen: {last}");
-        tokio::time::sleep(pause).await;
+        // A look that takes long costs much: what is looked at should come on meanwhile.
+        tokio::time::sleep(pause.max(looked.elapsed().min(MOST))).await;
         pause = (pause * 2).min(Duration::from_millis(50));
     }
 }

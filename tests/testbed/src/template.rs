@@ -9,6 +9,10 @@ use std::{
     process::Command,
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::{Digest as _, Sha256};
+
 use crate::{account::Account, port::random_hex, premises::Farewell, premises::Premises};
 
 /// Makes `data` a fresh data directory that belongs to `account` and returns its superuser's password.
@@ -63,13 +67,19 @@ fn build_directory() -> Option<PathBuf> {
 fn initdb(data: &Path, binaries: &Path, account: Option<Account>) -> String {
     let password = random_hex(16);
     let password_file = data.with_extension("password");
-    fs::write(&password_file, &password).expect("the password can be written");
+    fs::write(&password_file, verifier(&password)).expect("the password can be written");
     if let Some(account) = account {
         account.own(&password_file);
     }
     let mut command = Command::new(binaries.join("initdb"));
     command
-        .args(["--no-sync", "--auth=password", "--encoding=UTF8", "--locale=C.UTF-8", "--username=postgres"])
+        .args([
+            "--no-sync",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--username=postgres",
+        ])
         .args([OsStr::new("--pwfile"), password_file.as_os_str(), OsStr::new("-D"), data.as_os_str()])
         .current_dir(data.parent().expect("a data directory is in a directory"));
     if let Some(account) = account {
@@ -79,6 +89,24 @@ fn initdb(data: &Path, binaries: &Path, account: Option<Account>) -> String {
     assert!(done.status.success(), "initdb: {}", String::from_utf8_lossy(&done.stderr));
     let _ = fs::remove_file(&password_file);
     password
+}
+
+/// What PostgreSQL keeps of a password for SCRAM (RFC 5802, section 3), with one iteration instead of 4096: it was drawn
+/// at random, and the tests connect thousands of times.
+fn verifier(password: &str) -> String {
+    let salt = random_hex(8).into_bytes();
+    let salted = hmac(password.as_bytes(), &[&salt[..], &[0, 0, 0, 1]].concat());
+    let stored_key = Sha256::digest(hmac(&salted, b"Client Key"));
+    let server_key = hmac(&salted, b"Server Key");
+    let [salt, stored_key, server_key] =
+        [&salt[..], &stored_key[..], &server_key[..]].map(|bytes| BASE64_STANDARD.encode(bytes));
+    format!("SCRAM-SHA-256$1:{salt}${stored_key}:{server_key}")
+}
+
+fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
+    let mut hmac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
+    hmac.update(text);
+    hmac.finalize().into_bytes().to_vec()
 }
 
 /// A copy on write where the file system can do that: 40 MB in no time.

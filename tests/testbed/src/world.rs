@@ -13,10 +13,11 @@ use std::{
 };
 
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 use tokio_postgres::Client;
 
 use crate::{
+    compare::pin_settings,
     config::ConfigFile,
     postgres::{self, Cluster},
     premises::{Farewell, Premises},
@@ -45,6 +46,7 @@ pub struct World {
 pub struct Database {
     name: String,
     cluster: Held<Cluster>,
+    look: Mutex<Option<Arc<Client>>>,
 }
 
 /// A server that is shared by the process, or belongs to one world.
@@ -157,8 +159,7 @@ async fn create(name: String, ownership: Ownership, options: &[(&str, &str)]) ->
         Ownership::Shared => Held::Shared(CLUSTER.get_or_init(start_shared_cluster).await),
         Ownership::Own => Held::Own(Arc::new(Cluster::start(options).await)),
     };
-    cluster.create_database(&name).await;
-    Database { name, cluster }
+    Database::create(name, cluster).await
 }
 
 async fn create_apart(names: Vec<String>) -> Vec<Database> {
@@ -168,8 +169,7 @@ async fn create_apart(names: Vec<String>) -> Vec<Database> {
     let cluster = Arc::new(Cluster::start(&[]).await);
     let mut databases = Vec::new();
     for name in names {
-        cluster.create_database(&name).await;
-        databases.push(Database { name, cluster: Held::Own(Arc::clone(&cluster)) });
+        databases.push(Database::create(name, Held::Own(Arc::clone(&cluster))).await);
     }
     databases
 }
@@ -298,6 +298,11 @@ impl Drop for World {
 }
 
 impl Database {
+    async fn create(name: String, cluster: Held<Cluster>) -> Self {
+        cluster.create_database(&name).await;
+        Self { name, cluster, look: Mutex::default() }
+    }
+
     /// The connection string, with the superuser's password.
     #[must_use]
     pub fn url(&self) -> String {
@@ -325,6 +330,21 @@ impl Database {
     pub async fn execute(&self, statements: &str) {
         let run = self.client().await.batch_execute(statements).await;
         run.unwrap_or_else(|error| panic!("{self}: {statements}: {error:?}"));
+    }
+
+    /// The connection for looks that come again and again, which prints values as [pinned](pin_settings): the one of
+    /// the last look, or another where that broke. A connection costs the server more than most looks.
+    ///
+    /// # Errors
+    /// The driver's, where the server takes no connection at the moment.
+    pub async fn look(&self) -> Result<Arc<Client>, tokio_postgres::Error> {
+        let mut look = self.look.lock().await;
+        if let Some(client) = look.as_ref().filter(|client| !client.is_closed()) {
+            return Ok(Arc::clone(client));
+        }
+        let client = Arc::new(self.try_client().await?);
+        pin_settings(&client).await?;
+        Ok(Arc::clone(look.insert(client)))
     }
 
     /// Opens a connection, if the server takes one at the moment.
