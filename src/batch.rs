@@ -21,8 +21,11 @@ pub struct Batch {
 }
 
 /// About how large a part is: large enough to keep the broker and both sides busy, small enough to stream. It is
-/// larger only where one change is.
-pub const PART_BYTES: usize = 1 << 20;
+/// larger only where one change is. Somewhat less than a power of two: who receives it gathers it in a buffer that doubles.
+pub const PART_BYTES: usize = 1_000_000;
+
+/// Of how many tables a part has changes at most: all of them are named in its headers, which have to fit into one frame.
+pub const PART_TABLES: usize = 500;
 
 /// A piece of a batch small enough for a message.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use futures_util::future::join;
 use tokio::sync::oneshot;
 
 use crate::{
-    batch::{Batch, PART_BYTES, Part},
+    batch::{Batch, PART_BYTES, PART_TABLES, Part},
     change::Before,
     error::{Error, Result},
     life::Failed,
@@ -186,7 +186,9 @@ impl Parts<'_> {
 
     /// Adds a line, in a new part if this one is full.
     async fn push(&mut self, table: &Table, line: &mut Vec<u8>) -> Result<(), Stop> {
-        let full = self.body.len() + line.len() > PART_BYTES || self.changes >= self.limits.changes;
+        let full = self.body.len() + line.len() > PART_BYTES
+            || self.changes >= self.limits.changes
+            || self.tables.len() == PART_TABLES;
         if self.changes > 0 && (full || self.sealed) {
             self.publish(false).await?;
         }

@@ -23,7 +23,7 @@ use crate::{
 const PREFETCH: u64 = 16;
 
 /// How many bytes may wait unacknowledged for all replicas together. One that is stuck holds its share.
-const PREFETCH_BYTES: u64 = 64 << 20;
+const PREFETCH_BYTES: u64 = 32 << 20;
 
 /// An acknowledgement hangs for ever on some broken links; the message comes again then.
 const ACK_LIMIT: Duration = Duration::from_secs(10);

@@ -122,6 +122,7 @@ fn snapshot(headers: &FieldTable, name: &'static str) -> Result<Snapshot, NoPart
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{batch::PART_TABLES, broker::FRAME_BYTES};
 
     fn example() -> Part {
         let batch = Batch {
@@ -141,6 +142,24 @@ mod tests {
         let properties = properties(&example, 0, None);
         assert_eq!(*properties.delivery_mode(), Some(2), "persistent");
         assert_eq!(part(&properties, b"{}\n".to_vec(), &[]), Ok(example));
+    }
+
+    #[test]
+    fn the_headers_of_a_part_of_many_tables_fit_into_a_frame() {
+        let mut part = example();
+        part.tables = vec![(i32::MAX, i64::MAX); PART_TABLES];
+        let in_progress =
+            (0..500).map(|n: i64| (9_000_000_000 + n).to_string()).collect::<Vec<_>>().join(",");
+        part.batch.to = format!("9000000000:9000001000:{in_progress}").parse().expect("a snapshot");
+        part.batch.from = part.batch.to.clone();
+        let headers = properties(&part, 0, None).headers().clone().expect("headers");
+        let length = |value: &AMQPValue| match value {
+            AMQPValue::LongString(text) => text.as_bytes().len(),
+            _ => 8,
+        };
+        let bytes: usize =
+            headers.inner().iter().map(|(name, value)| name.as_str().len() + length(value) + 16).sum();
+        assert!(bytes < FRAME_BYTES as usize * 9 / 10, "{bytes} bytes");
     }
 
     #[test]
