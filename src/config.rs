@@ -7,8 +7,11 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
+
+use rustls::ClientConfig;
 
 use crate::{pattern::Pattern, postgres::Database, secret::Secret};
 
@@ -16,6 +19,7 @@ mod amqp_url;
 mod broker;
 mod document;
 mod environment;
+mod file;
 mod nearest;
 mod password;
 mod postgres_url;
@@ -26,6 +30,7 @@ mod replica;
 mod section;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use amqp_url::AmqpUrl;
 pub use problem::{Place, Problem, Problems};
@@ -88,6 +93,8 @@ pub enum OldRecord {
 pub struct Broker {
     /// The nodes of one cluster; never empty.
     pub urls: Vec<AmqpUrl>,
+    /// For those addresses that are amqps.
+    pub tls: Option<Arc<ClientConfig>>,
     /// The fanout exchange, and what the queues' names begin with.
     pub exchange: String,
     /// How many changes one message holds at most.

@@ -185,6 +185,8 @@ impl Error {
             let answer = error.downcast_ref::<tokio_postgres::error::DbError>();
             let _ = match answer {
                 Some(answer) => write!(text, ": {}", describe(answer)),
+                // Some errors say their causes themselves.
+                None if text.ends_with(&error.to_string()) => Ok(()),
                 None => write!(text, ": {error}"),
             };
             cause = error.source();

@@ -128,6 +128,7 @@ pub mod pattern;
 pub mod postgres;
 pub mod prepare;
 pub mod secret;
+pub mod tls;
 
 pub mod batch;
 pub mod change;

@@ -1,6 +1,7 @@
 //! Connections to PostgreSQL: silence is noticed, session settings are pinned, identifiers quoted.
 
 mod backend;
+mod link;
 mod meter;
 mod session;
 
@@ -12,10 +13,10 @@ use std::{
 
 use tokio_postgres::{Config, Connection, Socket};
 
-pub use self::session::Session;
-use self::{
-    backend::Backend,
-    meter::{Metered, Metering},
+use self::{backend::Backend, link::Opening};
+pub use self::{
+    link::{Link, Tls},
+    session::Session,
 };
 use crate::error::{Error, Result};
 
@@ -33,6 +34,8 @@ pub struct Database {
     pub name: String,
     /// Parsed connection string; its `Debug` hides the password.
     pub config: Config,
+    /// None: what passes is readable on the way.
+    tls: Option<Tls>,
     /// Sessions that were dropped here since the last one was opened: the server may not know yet.
     left: Arc<Mutex<Vec<Backend>>>,
 }
@@ -41,7 +44,13 @@ impl Database {
     /// The database that this connection string means.
     #[must_use]
     pub fn new(name: &str, config: Config) -> Self {
-        Self { name: name.to_owned(), config, left: Arc::default() }
+        Self { name: name.to_owned(), config, tls: None, left: Arc::default() }
+    }
+
+    /// The same, reached by TLS.
+    #[must_use]
+    pub fn secured(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Opens a connection with the pinned settings and drives it in a task of its own, which ends when
@@ -61,18 +70,18 @@ impl Database {
     ///
     /// # Errors
     /// As [`Self::connect`].
-    pub async fn open(&self, application: &str) -> Result<(Session, Connection<Socket, Metered<Socket>>)> {
+    pub async fn open(&self, application: &str) -> Result<(Session, Connection<Socket, Link>)> {
         let mut config = self.config.clone();
         config.application_name(application);
         bound_silence(&mut config);
-        Metering::apply(&mut config);
-        let metering = Metering::default();
-        let opening = async {
-            config.connect(metering.clone()).await.map_err(Error::postgres(&self.name, "connecting"))
-        };
+        Opening::apply(&mut config);
+        let opening = Opening::new(self.tls.clone());
+        let meter = Arc::clone(&opening.meter);
+        let connecting =
+            async { config.connect(opening).await.map_err(Error::postgres(&self.name, "connecting")) };
         let (client, connection) =
-            within(ANSWER_LIMIT, &format!("{}: connecting", self.name), opening).await?;
-        Ok((Session::new(client, self.clone(), metering.0), connection))
+            within(ANSWER_LIMIT, &format!("{}: connecting", self.name), connecting).await?;
+        Ok((Session::new(client, self.clone(), meter), connection))
     }
 
     fn leave(&self, backend: Backend) {

@@ -12,6 +12,7 @@ mod shallow;
 pub use deliveries::{Deliveries, next};
 pub use headers::{NoPart, part};
 pub use publishing::Publishing;
+use shallow::Secured;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -27,7 +28,7 @@ use lapin::{
     },
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::{AMQPValue, FieldTable},
-    uri::AMQPUri,
+    uri::{AMQPScheme, AMQPUri},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -71,12 +72,16 @@ pub async fn connect(broker: &config::Broker, name: &str) -> Result<Connection> 
     let mut failure = Error::Disconnected("broker: no address".to_owned());
     for url in &broker.urls {
         let mut uri = url.uri();
+        let secured = broker.tls.clone().filter(|_| url.is_secured());
+        let secured = secured.map(|config| Secured { config, host: uri.authority.host.clone() });
+        // What the library sees is within TLS.
+        uri.scheme = AMQPScheme::AMQP;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
         uri.query.frame_max.get_or_insert(FRAME_BYTES);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let doing = format!("connecting to {url}");
         let connecting =
-            async { Connection::connect_uri_with_runtime(uri, properties, shallow::runtime()).await };
+            async { Connection::connect_uri_with_runtime(uri, properties, shallow::runtime(secured)).await };
         let connecting = connecting.map_err(Error::broker(&doing));
         let connecting = async {
             // The library gives up no connection that was accepted and is not answered, nor its threads.
@@ -216,6 +221,7 @@ mod tests {
     fn every_queue_is_bounded_in_size_and_in_time() {
         let broker = config::Broker {
             urls: Vec::new(),
+            tls: None,
             exchange: "x".to_owned(),
             max_changes_per_message: 1,
             max_message_bytes: 1,

@@ -7,15 +7,21 @@ use std::{
     io::{self, Read, Write},
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use async_compat::Compat;
 use async_rs::{Runtime, Tokio, traits::Reactor, util::RuntimeParts};
 use futures_util::{
     Stream,
     io::{AsyncRead, AsyncWrite},
 };
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio_rustls::TlsConnector;
+
+use crate::tls::explain;
 
 /// How deep headers may be nested; ours are flat, the broker's own have three levels.
 const MAX_DEPTH: usize = 32;
@@ -26,17 +32,31 @@ const FRAME_HEAD: usize = 7;
 /// The type of a frame that holds the headers of a message.
 const CONTENT_HEADER: u8 = 2;
 
-/// The runtime of a connection whose link is watched.
-pub(super) fn runtime() -> Runtime<RuntimeParts<Tokio, Shallow>> {
-    Runtime::new(RuntimeParts::new(Tokio::current(), Shallow(Tokio::current())))
+/// TLS with the host that is named.
+#[derive(Clone, Debug)]
+pub(super) struct Secured {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) host: String,
+}
+
+/// The runtime of a connection whose link is watched, within TLS where that is wished.
+pub(super) fn runtime(secured: Option<Secured>) -> Runtime<RuntimeParts<Tokio, Shallow>> {
+    Runtime::new(RuntimeParts::new(Tokio::current(), Shallow { tokio: Tokio::current(), secured }))
 }
 
 /// Makes links that are watched.
 #[derive(Clone, Debug)]
-pub(super) struct Shallow(Tokio);
+pub(super) struct Shallow {
+    tokio: Tokio,
+    secured: Option<Secured>,
+}
+
+/// A link as it is, or within TLS.
+pub(super) trait Link: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<L: AsyncRead + AsyncWrite + Send + Unpin> Link for L {}
 
 impl Reactor for Shallow {
-    type TcpStream = Watched<<Tokio as Reactor>::TcpStream>;
+    type TcpStream = Watched<Box<dyn Link>>;
     type Sleep = <Tokio as Reactor>::Sleep;
 
     /// For sockets that were opened elsewhere, of which there are none.
@@ -48,19 +68,30 @@ impl Reactor for Shallow {
     }
 
     fn sleep(&self, duration: Duration) -> Self::Sleep {
-        self.0.sleep(duration)
+        self.tokio.sleep(duration)
     }
 
     fn interval(&self, duration: Duration) -> impl Stream<Item = Instant> + Send + 'static {
-        self.0.interval(duration)
+        self.tokio.interval(duration)
     }
 
     fn tcp_connect_addr(
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        let connecting = self.0.tcp_connect_addr(address);
-        async move { Ok(Watched { link: connecting.await?, frames: Frames::default() }) }
+        let (connecting, secured) = (self.tokio.tcp_connect_addr(address), self.secured.clone());
+        async move {
+            let link = connecting.await?;
+            let link: Box<dyn Link> = match secured {
+                None => Box::new(link),
+                Some(Secured { config, host }) => {
+                    let host = ServerName::try_from(host).map_err(io::Error::other)?;
+                    let secured = TlsConnector::from(config).connect(host, link.into_inner()).await;
+                    Box::new(Compat::new(secured.map_err(explain)?))
+                }
+            };
+            Ok(Watched { link, frames: Frames::default() })
+        }
     }
 }
 

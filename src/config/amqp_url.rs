@@ -21,6 +21,12 @@ impl AmqpUrl {
     pub fn uri(&self) -> AMQPUri {
         self.0.clone()
     }
+
+    /// Whether it is to be reached by TLS.
+    #[must_use]
+    pub fn is_secured(&self) -> bool {
+        self.0.scheme == AMQPScheme::AMQPS
+    }
 }
 
 impl fmt::Display for AmqpUrl {
@@ -54,17 +60,15 @@ pub(super) fn read(section: &Section<'_>) -> Vec<AmqpUrl> {
 /// The parser's own errors are not passed on: they may quote the whole URL.
 fn parse(text: &Secret, password: Option<&Secret>) -> Result<AmqpUrl, String> {
     let text = text.expose().trim();
-    if text.starts_with("amqps://") {
-        return Err("found amqps, but pgfanout does not have TLS yet; \
-                    write amqp://user@host:5672/vhost, and use a trusted network"
-            .to_owned());
-    }
-    let authority = text.strip_prefix("amqp://").and_then(|rest| rest.split(['/', '?', '#']).next());
+    let rest = text.strip_prefix("amqp://").or_else(|| text.strip_prefix("amqps://"));
+    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
     let uri = authority.and_then(|authority| Some((authority, text.parse::<AMQPUri>().ok()?)));
-    let Some((authority, mut uri)) = uri.filter(|(_, uri)| uri.scheme == AMQPScheme::AMQP) else {
-        return Err("is not an address of a broker, expected amqp://user:password@host:5672/vhost; \
-                    percent-encode special characters in user, password and vhost"
-            .to_owned());
+    let Some((authority, mut uri)) = uri else {
+        return Err(
+            "is not an address of a broker, expected amqp://user:password@host:5672/vhost, or amqps \
+                    for TLS; percent-encode special characters in user, password and vhost"
+                .to_owned(),
+        );
     };
     let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
     // The parser takes an IPv6 address for a missing host, and connects to this machine instead.

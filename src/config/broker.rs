@@ -1,10 +1,12 @@
 //! `[broker]`
 
 use super::{
-    Broker, QueueType, amqp_url,
+    Broker, QueueType,
+    amqp_url::{self, AmqpUrl},
     environment::substitute,
     password,
     section::{Section, Text},
+    tls,
 };
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ const MIN_KEY_BYTES: usize = 16;
 
 pub(super) fn read(section: &Section<'_>) -> Option<Broker> {
     let urls = amqp_url::read(section);
+    let tls = tls::of_broker(section, urls.iter().any(AmqpUrl::is_secured));
     let exchange = exchange(section);
     let max_changes = section.integer("max_changes_per_message", 5000, 1..=1_000_000);
     let max_message_bytes = section.integer("max_message_bytes", 1 << 20, 1 << 10..=MAX_MESSAGE_BYTES);
@@ -34,6 +37,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Broker> {
     section.finish();
     Some(Broker {
         urls,
+        tls,
         exchange,
         max_changes_per_message: u32::try_from(max_changes).ok()?,
         max_message_bytes,

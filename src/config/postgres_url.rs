@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use tokio_postgres::config::{ChannelBinding, Config, Host, SslMode, SslNegotiation};
+use tokio_postgres::config::{Config, Host};
 
-use super::{document::Document, environment::substitute, password, section::Section};
+use super::{document::Document, environment::substitute, password, section::Section, tls};
 use crate::{postgres::Database, secret::Secret};
 
 /// Where libpq looks for a server when no host is named: Debian's directory, else PostgreSQL's own.
@@ -12,7 +12,7 @@ const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 /// Options that libpq has and we have not. Their names are harmless: any other word in an error of
 /// the parser may be a piece of a password that was not quoted.
-const ONLY_LIBPQ: [&str; 17] = [
+const ONLY_LIBPQ: [&str; 14] = [
     "client_encoding",
     "fallback_application_name",
     "gssdelegation",
@@ -24,23 +24,24 @@ const ONLY_LIBPQ: [&str; 17] = [
     "require_auth",
     "requirepeer",
     "service",
-    "sslcert",
     "sslcompression",
     "sslcrl",
-    "sslkey",
     "sslpassword",
-    "sslrootcert",
 ];
 
-/// Reads `url` and `password_file` of a section. `name` is what errors call the database.
+/// Those that are keys of the section.
+const KEYS: [&str; 3] = ["sslcert", "sslkey", "sslrootcert"];
+
+/// Reads `url`, `password_file` and the keys of TLS of a section. `name` is what errors call the database.
 pub(super) fn read(section: &Section<'_>, name: &str) -> Option<Database> {
     let url = section.required_text("url", "write postgres://user@host:5432/database");
     let password = password::read(section);
     let (document, url) = (section.document, url?);
     let parsed = substitute(&url.value, document.environment).and_then(|text| parse(&text));
     let config = parsed.and_then(|config| complete(config, password, document));
-    let config = config.map_err(|why| document.refuse(&url.key, why)).ok()?;
-    Some(Database::new(name, config))
+    let connection = config.and_then(|config| Ok((tls::of_postgres(section, &config)?, config)));
+    let (tls, config) = connection.map_err(|why| document.refuse(&url.key, why)).ok()?;
+    Some(Database::new(name, config).secured(tls))
 }
 
 fn parse(text: &Secret) -> Result<Config, String> {
@@ -56,7 +57,6 @@ fn parse(text: &Secret) -> Result<Config, String> {
     if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
         return Err("has an @ in its host; write %40 for an @ in a password".to_owned());
     }
-    no_tls(&config)?;
     Ok(config)
 }
 
@@ -65,12 +65,17 @@ fn explain(error: &tokio_postgres::Error) -> String {
     let reason = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     let quoted = reason.split('`').nth(1).unwrap_or_default();
     if quoted == "sslmode" {
-        return "found an sslmode that needs TLS, which pgfanout does not have yet, expected disable or prefer".to_owned();
+        return "found an sslmode that a url may not have, expected disable, prefer or require; write the others as a \
+                key of their own: sslmode = \"verify-full\""
+            .to_owned();
     }
     if reason.starts_with("invalid value for option") {
         return format!(
             "the value of {quoted} is not valid; mend it, and percent-encode / : ? @ in a URL's password"
         );
+    }
+    if KEYS.contains(&quoted) {
+        return format!("has the option {quoted}; write it as a key of its own: {quoted} = \"FILE\"");
     }
     if ONLY_LIBPQ.contains(&quoted) {
         return format!("the option {quoted} is not supported; leave it out");
@@ -78,18 +83,6 @@ fn explain(error: &tokio_postgres::Error) -> String {
     "is not a connection string, expected postgres://user@host:5432/database or host=… dbname=…; \
      percent-encode special characters in a URL, quote values with blanks ('…')"
         .to_owned()
-}
-
-fn no_tls(config: &Config) -> Result<(), String> {
-    let wish = match (config.get_ssl_mode(), config.get_ssl_negotiation(), config.get_channel_binding()) {
-        (SslMode::Disable | SslMode::Prefer, SslNegotiation::Postgres, ChannelBinding::Require) => {
-            "channel_binding=require"
-        }
-        (SslMode::Disable | SslMode::Prefer, SslNegotiation::Postgres, _) => return Ok(()),
-        (SslMode::Disable | SslMode::Prefer, _, _) => "sslnegotiation=direct",
-        _ => "sslmode=require",
-    };
-    Err(format!("found {wish}, but pgfanout does not have TLS yet; leave it out, and use a trusted network"))
 }
 
 /// Adds what libpq would: the password from elsewhere, the local socket.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, env, fs, path::PathBuf};
 
+use pgfanout_testbed::certificates::Authority;
 use tokio_postgres::config::Host;
 
 use super::{document::Document, *};
@@ -73,7 +74,8 @@ fn the_example_documents_every_key() {
     // The secrets it names are not there; everything is asked for all the same.
     let _ = read::read_document(&document);
     let problems = document.problems.take();
-    let is_secret = |line: String| line.contains("password_file") || line.contains("hmac_key");
+    let is_secret =
+        |line: String| ["password_file", "hmac_key", "ssl"].iter().any(|word| line.contains(word));
     assert!(problems.iter().all(|problem| is_secret(problem.to_string())), "{problems:?}");
     let written: BTreeSet<String> =
         document.places.borrow().keys().map(|key| key.replace("[0]", "")).collect();
@@ -196,14 +198,59 @@ fn a_wrong_postgres_url_is_never_quoted() {
     assert!(why("postgres://p/db?password=a&hunter2=b").contains("is not a connection string"));
     assert!(why("postgres://me:hunter2/db").contains("value of port is not valid"));
     assert!(why("postgres://me:pass@hunter2@p/db").contains("write %40"));
-    assert!(why("postgres://p/db?sslrootcert=x").contains("sslrootcert is not supported"));
     assert!(
-        why("postgres://p/db?sslmode=verify-full").contains("does not have yet, expected disable or prefer")
+        why("postgres://p/db?sslrootcert=x").contains("write it as a key of its own: sslrootcert = \"FILE\"")
     );
-    assert!(why("postgres://p/db?sslmode=require").contains("found sslmode=require"));
+    assert!(why("postgres://p/db?sslcrl=x").contains("sslcrl is not supported"));
+    assert!(
+        why("postgres://p/db?sslmode=verify-full").contains("key of their own: sslmode = \"verify-full\"")
+    );
     assert!(why("postgres://p/db?sslnegotiation=direct").contains("found sslnegotiation=direct"));
-    assert!(why("host=p channel_binding=require").contains("found channel_binding=require"));
+    assert!(why("host=p channel_binding=require sslmode=disable").contains("found channel_binding=require"));
+    assert!(why("hostaddr=127.0.0.1 sslmode=require").contains("has only hostaddr"));
+    assert!(why("host=/run/pg,p sslmode=require").contains("names sockets beside hosts"));
     assert!(why("host=a,b,c port=1,2").contains("names 3 hosts and 2 ports"));
+}
+
+#[test]
+fn tls_is_as_libpq_has_it() {
+    let directory = env::temp_dir().join(format!("pgfanout-tls-{}", std::process::id()));
+    fs::create_dir_all(&directory).expect("the directory for temporary files can be written");
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (own, others) = (authority.certify("us", "us"), other.certify("them", "them"));
+    for (name, text) in [
+        ("root", authority.certificate()),
+        ("cert", &own.certificate),
+        ("key", &own.key),
+        ("other", &others.key),
+        ("empty", "no PEM"),
+    ] {
+        fs::write(directory.join(name), text).expect("the file can be written");
+    }
+    let text = |lines: &str| MINIMAL.replace("shop\"\n", &format!("shop\"\n{lines}\n"));
+    let read = |lines: &str| read::read(&directory.join("test.toml"), &text(lines), &|_| None);
+    let why = |lines: &str| read(lines).expect_err("it is refused").to_string();
+    let roots = "sslrootcert = \"root\"\n";
+    for lines in
+        ["", "sslmode = \"disable\"", "sslmode = \"require\"", &format!("sslmode = \"verify-full\"\n{roots}")]
+    {
+        read(lines).unwrap_or_else(|problems| unreachable!("{lines}: {problems}"));
+    }
+    read(&format!("{roots}sslcert = \"cert\"\nsslkey = \"key\"")).expect("a certificate of ours");
+    assert!(why("sslmode = \"verify-ca\"").contains("primary.sslmode: needs sslrootcert beside it"));
+    assert!(why("sslmode = \"on\"").contains("primary.sslmode: found \"on\", expected \"disable\" or"));
+    assert!(why("sslrootcert = \"none\"").contains("primary.sslrootcert: "));
+    assert!(why("sslrootcert = \"empty\"").contains("its file holds no certificate"));
+    assert!(why("sslcert = \"cert\"").contains("primary.sslcert: needs sslkey beside it"));
+    assert!(why("sslkey = \"key\"").contains("primary.sslkey: needs sslcert beside it"));
+    assert!(why("sslcert = \"cert\"\nsslkey = \"cert\"").contains("its file holds no private key"));
+    assert!(
+        why("sslcert = \"cert\"\nsslkey = \"other\"").contains("primary.sslcert: does not go with its key")
+    );
+    let shown = format!("{:?}", read(&format!("{roots}sslcert = \"cert\"\nsslkey = \"key\"")));
+    let key = own.key.lines().nth(1).expect("the key's own lines");
+    assert!(!shown.contains(key), "a key is never shown");
+    fs::remove_dir_all(&directory).expect("it is ours");
 }
 
 #[test]
@@ -255,7 +302,7 @@ fn a_wrong_amqp_url_is_never_quoted() {
         assert!(line.starts_with("test.toml:6:9: broker.urls[0]: is not an address of a broker"), "{line}");
     }
     let line = sole(&with_broker("").replace("amqp://", "amqps://"));
-    assert!(line.contains("does not have TLS yet"), "{line}");
+    assert!(line.contains("broker.sslrootcert: is missing, and amqps needs it"), "{line}");
     let line = sole(&format!("{MINIMAL}[broker]\nurls = []"));
     assert!(line.starts_with("test.toml:6:1: broker.urls: is empty;"), "{line}");
 }

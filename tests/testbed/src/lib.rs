@@ -19,6 +19,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test bed that does not stand fails the test")]
 
 pub mod account;
+pub mod certificates;
 pub mod compare;
 pub mod config;
 mod eventually;

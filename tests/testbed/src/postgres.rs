@@ -14,6 +14,7 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::{
     account::Account,
+    certificates::ServerFiles,
     port,
     premises::{Farewell, Premises},
     server::Server,
@@ -32,6 +33,9 @@ const SETTINGS: &[(&str, &str)] = &[
     // Segments in /dev/shm would stay behind when the server is killed.
     ("dynamic_shared_memory_type", "mmap"),
 ];
+
+/// Who comes in where TLS is offered.
+const HBA_SECURED: &str = "hostssl all all 127.0.0.1/32 cert\nhostnossl all all 127.0.0.1/32 scram-sha-256\n";
 
 /// How a cluster is told to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,16 +63,31 @@ impl Cluster {
     /// Starts a fresh cluster with the given settings of `postgresql.conf` on top of the test bed's own
     /// (among them `fsync = off`), and returns when it takes connections.
     pub async fn start(options: &[(&str, &str)]) -> Self {
+        Self::start_secured(options, None).await
+    }
+
+    /// As [`start`](Self::start); with files, TLS is offered too. By TLS only clients come in who have a certificate of
+    /// the authority with the name of their user, and they need no password.
+    pub async fn start_secured(options: &[(&str, &str)], files: Option<&ServerFiles>) -> Self {
         let (binaries, account) = (binaries(), Account::for_servers());
         let premises = Premises::new(account, Farewell::Quit);
         let data = premises.path().join("data");
         let password = template::copy_to(&data, &binaries, account);
+        let mut options = options.to_vec();
+        if let Some(files) = files {
+            files.write(&data);
+            fs::write(data.join("pg_hba.conf"), HBA_SECURED).expect("the directory is ours");
+            options.extend([("ssl", "on"), ("ssl_ca_file", "root.crt")]);
+        }
+        if let Some(account) = account {
+            account.own_all(&data);
+        }
         let server = Server::new("PostgreSQL", data);
         let mut cluster = Self { server, binaries, account, port: 0, password, premises };
         // A port that was free a moment ago may be taken by somebody else's server by now.
         for _ in 0..3 {
             cluster.port = port::free();
-            cluster.configure(options);
+            cluster.configure(&options);
             match cluster.run().await {
                 Ok(()) => return cluster,
                 Err(problem) if problem.contains("Address already in use") => {}

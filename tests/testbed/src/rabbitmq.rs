@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     account::Account,
+    certificates::ServerFiles,
     port,
     premises::{Farewell, Premises},
     server::{Server, tail},
@@ -35,6 +36,7 @@ pub struct Broker {
     installation: PathBuf,
     account: Option<Account>,
     port: u16,
+    secured_port: Option<u16>,
     distribution_port: u16,
     epmd_port: u16,
     password: String,
@@ -44,6 +46,12 @@ pub struct Broker {
 impl Broker {
     /// Starts a fresh node and returns when it takes connections: some five seconds.
     pub async fn start() -> Self {
+        Self::start_secured(None).await
+    }
+
+    /// As [`start`](Self::start); with files, TLS is offered on a port of its own, to clients who have a certificate of
+    /// the authority.
+    pub async fn start_secured(files: Option<&ServerFiles>) -> Self {
         let account = Account::for_servers();
         let premises = Premises::new(account, Farewell::Kill);
         let broker = Self {
@@ -52,18 +60,19 @@ impl Broker {
             installation: installation(),
             account,
             port: port::free(),
+            secured_port: files.map(|_| port::free()),
             distribution_port: port::free(),
             epmd_port: port::free(),
             password: port::random_hex(16),
             premises,
         };
-        broker.lay_out();
+        broker.lay_out(files);
         broker.start_epmd();
         broker.start_again().await;
         broker
     }
 
-    fn lay_out(&self) {
+    fn lay_out(&self, files: Option<&ServerFiles>) {
         let home = self.premises.path();
         let cookie = home.join(".erlang.cookie");
         fs::write(&cookie, port::random_hex(16)).expect("the cookie can be written");
@@ -72,13 +81,25 @@ impl Broker {
         fs::create_dir(home.join("epmd")).expect("the directory is fresh");
         fs::write(home.join("enabled_plugins"), "[].").expect("the directory is ours");
         fs::write(home.join("environment"), "").expect("the directory is ours");
-        let settings = [
+        let mut settings = vec![
             format!("listeners.tcp.1 = 127.0.0.1:{}", self.port),
             "default_user = pgfanout".to_owned(),
             format!("default_pass = {}", self.password),
             "vm_memory_high_watermark.absolute = 1GB".to_owned(),
             "disk_free_limit.absolute = 50MB".to_owned(),
         ];
+        if let (Some(files), Some(port)) = (files, self.secured_port) {
+            files.write(home);
+            let file = |key: &str, name: &str| format!("ssl_options.{key} = {}", home.join(name).display());
+            settings.extend([
+                format!("listeners.ssl.1 = 127.0.0.1:{port}"),
+                file("cacertfile", "root.crt"),
+                file("certfile", "server.crt"),
+                file("keyfile", "server.key"),
+                "ssl_options.verify = verify_peer".to_owned(),
+                "ssl_options.fail_if_no_peer_cert = true".to_owned(),
+            ]);
+        }
         fs::write(home.join("rabbitmq.conf"), settings.join("\n")).expect("the directory is ours");
         if let Some(account) = self.account {
             account.own_all(home);
@@ -190,6 +211,13 @@ impl Broker {
     #[must_use]
     pub fn url(&self) -> String {
         format!("amqp://pgfanout:{}@127.0.0.1:{}/%2f", self.password, self.port)
+    }
+
+    /// The address for clients by TLS, with user and password. Panics where it is not offered.
+    #[must_use]
+    pub fn secured_url(&self) -> String {
+        let port = self.secured_port.expect("this broker offers TLS");
+        format!("amqps://pgfanout:{}@127.0.0.1:{port}/%2f", self.password)
     }
 
     /// The AMQP port on 127.0.0.1.

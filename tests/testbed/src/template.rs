@@ -15,15 +15,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{account::Account, port::random_hex, premises::Farewell, premises::Premises};
 
-/// Makes `data` a fresh data directory that belongs to `account` and returns its superuser's password.
+/// Makes `data` a fresh data directory, still to be given to `account`, and returns its superuser's password.
 pub(crate) fn copy_to(data: &Path, binaries: &Path, account: Option<Account>) -> String {
     let Some(template) = cached(binaries, account) else {
         return initdb(data, binaries, account);
     };
     copy(&template.join("data"), data);
-    if let Some(account) = account {
-        account.own_all(data);
-    }
     fs::read_to_string(template.join("password")).expect("a template has its password")
 }
 

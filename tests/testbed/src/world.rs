@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio_postgres::Client;
 
 use crate::{
+    certificates::ServerFiles,
     compare::pin_settings,
     config::ConfigFile,
     postgres::{self, Cluster},
@@ -76,6 +77,7 @@ pub struct Plan {
     apart: usize,
     primary_options: Vec<(String, String)>,
     replica_options: Vec<(String, String)>,
+    secured: Option<ServerFiles>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +117,13 @@ impl Plan {
         Self { replica: Ownership::Own, replica_options: owned(options), ..self }
     }
 
+    /// Servers of their own that offer TLS with these files.
+    #[must_use]
+    pub fn secured(self, files: ServerFiles) -> Self {
+        let broker = self.broker.map(|_| Ownership::Own);
+        Self { broker, primary: Ownership::Own, replica: Ownership::Own, secured: Some(files), ..self }
+    }
+
     /// One cluster of their own, together, for the last `count` replicas of this world.
     #[must_use]
     pub fn replicas_apart(self, count: usize) -> Self {
@@ -126,12 +135,17 @@ impl Plan {
         let exchange = format!("world{}", WORLDS.fetch_add(1, Ordering::Relaxed));
         let (primary_options, replica_options) =
             (borrowed(&self.primary_options), borrowed(&self.replica_options));
-        let name = |n| format!("{exchange}_r{n}");
+        let (name, files) = (|n| format!("{exchange}_r{n}"), self.secured.as_ref());
         let (near, far) = (1..=self.replicas - self.apart, self.replicas - self.apart + 1..=self.replicas);
         let (broker, primary, mut replicas, apart) = tokio::join!(
-            hold_broker(self.broker),
-            create(format!("{exchange}_primary"), self.primary, &primary_options),
-            futures_util::future::join_all(near.map(|n| create(name(n), self.replica, &replica_options))),
+            hold_broker(self.broker, files),
+            create(format!("{exchange}_primary"), self.primary, &primary_options, files),
+            futures_util::future::join_all(near.map(|n| create(
+                name(n),
+                self.replica,
+                &replica_options,
+                files
+            ))),
             create_apart(far.map(name).collect()),
         );
         replicas.extend(apart);
@@ -147,17 +161,22 @@ fn borrowed(options: &[(String, String)]) -> Vec<(&str, &str)> {
     options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
-async fn hold_broker(ownership: Option<Ownership>) -> Option<Held<Broker>> {
+async fn hold_broker(ownership: Option<Ownership>, files: Option<&ServerFiles>) -> Option<Held<Broker>> {
     Some(match ownership? {
         Ownership::Shared => Held::Shared(BROKER.get_or_init(Broker::start).await),
-        Ownership::Own => Held::Own(Arc::new(Broker::start().await)),
+        Ownership::Own => Held::Own(Arc::new(Broker::start_secured(files).await)),
     })
 }
 
-async fn create(name: String, ownership: Ownership, options: &[(&str, &str)]) -> Database {
+async fn create(
+    name: String,
+    ownership: Ownership,
+    options: &[(&str, &str)],
+    files: Option<&ServerFiles>,
+) -> Database {
     let cluster = match ownership {
         Ownership::Shared => Held::Shared(CLUSTER.get_or_init(start_shared_cluster).await),
-        Ownership::Own => Held::Own(Arc::new(Cluster::start(options).await)),
+        Ownership::Own => Held::Own(Arc::new(Cluster::start_secured(options, files).await)),
     };
     Database::create(name, cluster).await
 }
@@ -199,6 +218,7 @@ impl World {
             apart: 0,
             primary_options,
             replica_options,
+            secured: None,
         }
     }
 
