@@ -1,6 +1,7 @@
 # make demo    shows pgfanout at work: a primary, two replicas and a broker of its own. KEEP=1 keeps them
 # make test    the gate: set-up, format, lints, documentation, licences, build, all tests
 # make large   the tests that take minutes and gigabytes: rows of 260 MB, a million changes, twenty replicas
+# make samples the public databases Pagila, Chinook and pgexercises in DIR, a directory for each, are replicated
 # make bench   speed against the bare primary and logical replication, some 40 minutes on a quiet machine.
 #              WORKLOADS=B1,B4 SECONDS=10 ROUNDS=3 CLIENTS=4,16 SCALE=10 say what of it; see target/bench
 # make soak    faults at random under load. SECONDS=600: for how long. SEED=1: the choices of an earlier run
@@ -10,7 +11,7 @@ SHELL := /bin/bash
 # Where rustup puts it, for shells that have not read its settings.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: bench demo test soak large setup
+.PHONY: bench demo test soak large samples setup
 
 # Optimized, but without the optimization across crates, which takes half of the time of a release build.
 demo: export CARGO_PROFILE_RELEASE_LTO := off
@@ -29,8 +30,13 @@ test: setup
 # One at a time: each takes gigabytes of memory and disk.
 large: export PGFANOUT_ALARM_SECONDS := $(or $(SECONDS),180)
 large: setup
-	cargo test --locked --test integration -- --ignored --nocapture --test-threads=1
+	cargo test --locked --test integration -- --ignored --nocapture --test-threads=1 --skip samples::
 	cargo test --locked --test integration -- --nocapture a_broker_that_accepts_nothing
+
+samples: export PGFANOUT_SAMPLES := $(abspath $(DIR))
+samples: setup
+	@test -d "$(DIR)" || { echo "make samples: DIR names no directory: it needs pagila, chinook and pgexercises"; exit 1; }
+	cargo test --locked --test integration -- --ignored samples::
 
 bench: export CARGO_PROFILE_RELEASE_LTO := off
 bench: export PGFANOUT_BENCH_WORKLOADS := $(WORKLOADS)

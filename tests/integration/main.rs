@@ -30,6 +30,7 @@ mod own_columns;
 mod quiet;
 mod refusals;
 mod refuted;
+mod samples;
 mod secured;
 mod soak;
 mod statements;
