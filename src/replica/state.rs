@@ -152,8 +152,11 @@ impl Replica {
         let config::Replica { database, name, on_table_error, .. } = replica;
         let session = connect(database, &format!("pgfanout applier {name}")).await?;
         begin(&session).await?;
-        let install =
-            concat!(include_str!("../../sql/replica/install.sql"), include_str!("../../sql/row_bytes.sql"));
+        let install = concat!(
+            include_str!("../../sql/replica/install.sql"),
+            include_str!("../../sql/replica/wait_for.sql"),
+            include_str!("../../sql/row_bytes.sql")
+        );
         session.run("installing pgfanout's schema", install).await?;
         if *on_table_error == OnTableError::Halt {
             // Those that were set aside come back into line: they join, or the replica halts on them.

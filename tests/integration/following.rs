@@ -1,8 +1,12 @@
 //! The main job: what is committed on the primary arrives on the replicas.
 
 use pgfanout_testbed::world::World;
+use tokio_postgres::error::SqlState;
 
-use crate::support::{Mode, begin, until_same, world};
+use crate::{
+    messages::until_following,
+    support::{Mode, begin, until_same, world},
+};
 
 const USERS: &str = "CREATE TABLE users (id int PRIMARY KEY, name text); \
     INSERT INTO users SELECT n, 'user ' || n FROM generate_series(1, 1000) n";
@@ -36,4 +40,57 @@ async fn changes_arrive_through_the_broker() {
 #[tokio::test]
 async fn changes_arrive_without_a_broker() {
     changes_arrive(Mode::Postgres).await;
+}
+
+/// An application without any right but one reads on a replica what it has written on the primary.
+async fn writes_are_read(mode: Mode) {
+    let world: World = world(mode, 1).build().await;
+    world.primary().execute(USERS).await;
+    let mut pgfanout = begin(&world);
+    until_following(&world).await;
+    let (mut primary, replica) = (world.primary().client().await, world.replica(1).client().await);
+    let role = format!("{}_reader", world.exchange());
+    let grants = format!(
+        "CREATE ROLE {role}; GRANT USAGE ON SCHEMA pgfanout TO {role}; GRANT SELECT ON users TO {role};
+         SET ROLE {role}"
+    );
+    replica.batch_execute(&grants).await.unwrap();
+    let wait = "SELECT pgfanout.wait_for($1::text::xid8, $2::text::interval)";
+    for n in 1..=20 {
+        let transaction = primary.transaction().await.unwrap();
+        transaction
+            .execute("UPDATE users SET name = $1 WHERE id = 7", &[&format!("name {n}")])
+            .await
+            .unwrap();
+        let id = transaction.query_one("SELECT pg_current_xact_id()::text", &[]).await.unwrap();
+        let id: String = id.get(0);
+        transaction.commit().await.unwrap();
+        assert!(replica.query_one(wait, &[&id, &"60 s"]).await.unwrap().get::<_, bool>(0), "{id}");
+        let name = replica.query_one("SELECT name FROM users WHERE id = 7", &[]).await.unwrap();
+        assert_eq!(name.get::<_, &str>(0), format!("name {n}"));
+    }
+    pgfanout.terminate().await;
+    let transaction = primary.transaction().await.unwrap();
+    transaction.execute("DELETE FROM users", &[]).await.unwrap();
+    let id: String = transaction.query_one("SELECT pg_current_xact_id()::text", &[]).await.unwrap().get(0);
+    transaction.commit().await.unwrap();
+    assert!(!replica.query_one(wait, &[&id, &"10 ms"]).await.unwrap().get::<_, bool>(0), "nobody brings it");
+    replica.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    let error = replica.query_one(wait, &[&id, &"60 s"]).await.expect_err("it would wait for nothing");
+    assert!(error.as_db_error().unwrap().message().contains("repeatable read"), "{error:?}");
+    replica.batch_execute("ROLLBACK").await.unwrap();
+    let position =
+        replica.query_one("SELECT * FROM pgfanout.position", &[]).await.expect_err("is not allowed");
+    assert_eq!(position.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+    replica.batch_execute(&format!("RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
+}
+
+#[tokio::test]
+async fn writes_are_read_with_a_broker() {
+    writes_are_read(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn writes_are_read_without_a_broker() {
+    writes_are_read(Mode::Postgres).await;
 }
