@@ -249,6 +249,13 @@ async fn a_replica_that_stays_away_is_warned_of_then_trimmed_past_and_copied_ane
         .await;
     };
     arrives("before").await;
+    // What it waits for is what replicas have reported.
+    let reported = "SELECT count(DISTINCT pg_snapshot_xmax(position)) FROM pgfanout.replica";
+    eventually(PATIENCE, "replica 1 reports that it has more", async || {
+        let positions = number(primary, reported).await;
+        if positions == 2 { Ok(()) } else { Err(positions) }
+    })
+    .await;
     for _ in 0..4 {
         change_all(primary).await;
     }
