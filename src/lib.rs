@@ -42,8 +42,8 @@
 //! # The way of a change, in the order to read the modules
 //!
 //! 1. `main.rs` reads [arguments](cli) and [configuration](config), starts the [log], and calls one
-//!    of the [commands]; [`prepare`] compares the configuration with the databases. All connections are
-//!    [`postgres::Session`]s, all failures [`error::Error`]s.
+//!    of the [commands]; [`prepare`] compares the configuration with the databases. All connections to databases are
+//!    [`postgres::Session`]s, within [`tls`] where that is wished, all failures [`error::Error`]s.
 //! 2. The words: [`snapshot`], [`record`] (the text of a row), [`change`] (a line of a message), [`batch`],
 //!    [`shape`] (a table's columns and key, and the SQL that follows from them).
 //! 3. On the [primary]: [`primary::install`] puts the schema `pgfanout` there, [`primary::capture`] the

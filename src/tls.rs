@@ -30,37 +30,16 @@ pub enum Proof {
 /// Our certificate, those that lead from it to an authority, and its key.
 pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// How connections are secured that ask for this proof, and show this identity.
+/// How connections are secured to servers that this verifier takes, which are shown this identity.
 ///
 /// # Errors
-/// When certificates and key are not what they should be; says which.
-pub fn client(
-    proof: Proof,
-    authorities: Vec<CertificateDer<'static>>,
-    identity: Option<Identity>,
-) -> Result<Arc<ClientConfig>, String> {
-    let provider = Arc::new(default_provider());
-    let algorithms = provider.signature_verification_algorithms;
-    let chain = match proof {
-        Proof::Nothing => None,
-        Proof::Authority | Proof::Host => {
-            let mut roots = RootCertStore::empty();
-            for authority in &authorities {
-                roots
-                    .add(authority.clone())
-                    .map_err(|error| format!("holds what is no authority's certificate: {error}"))?;
-            }
-            let built =
-                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
-            Some(built.map_err(|error| format!("holds no authority's certificate: {error}"))?)
-        }
-    };
-    let verifier = Arc::new(Verifier { proof, authorities, chain, algorithms });
-    let config = ClientConfig::builder_with_provider(provider)
+/// When the identity's certificates and key are not what they should be.
+pub fn client(verifier: Verifier, identity: Option<Identity>) -> Result<Arc<ClientConfig>, String> {
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()
-        .with_custom_certificate_verifier(verifier);
+        .with_custom_certificate_verifier(Arc::new(verifier));
     let config = match identity {
         None => config.with_no_client_auth(),
         Some((certificates, key)) => config
@@ -86,12 +65,34 @@ pub fn explain(error: io::Error) -> io::Error {
 
 /// Looks at a server's certificate as far as is asked for.
 #[derive(Debug)]
-struct Verifier {
+pub struct Verifier {
     proof: Proof,
     authorities: Vec<CertificateDer<'static>>,
     /// None where nothing is to be proved.
     chain: Option<Arc<WebPkiServerVerifier>>,
     algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Verifier {
+    /// Asks for this proof, by these authorities.
+    ///
+    /// # Errors
+    /// When one of them is none, or there is none and one is needed.
+    pub fn new(proof: Proof, authorities: Vec<CertificateDer<'static>>) -> Result<Self, String> {
+        let provider = Arc::new(default_provider());
+        let algorithms = provider.signature_verification_algorithms;
+        if proof == Proof::Nothing {
+            return Ok(Self { proof, authorities, chain: None, algorithms });
+        }
+        let mut roots = RootCertStore::empty();
+        for authority in &authorities {
+            let added = roots.add(authority.clone());
+            added.map_err(|error| format!("holds what is no authority's certificate: {error}"))?;
+        }
+        let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let chain = chain.map_err(|error| format!("holds no authority's certificate: {error}"))?;
+        Ok(Self { proof, authorities, chain: Some(chain), algorithms })
+    }
 }
 
 impl ServerCertVerifier for Verifier {

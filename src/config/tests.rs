@@ -224,6 +224,7 @@ fn tls_is_as_libpq_has_it() {
         ("key", &own.key),
         ("other", &others.key),
         ("empty", "no PEM"),
+        ("junk", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
     ] {
         fs::write(directory.join(name), text).expect("the file can be written");
     }
@@ -241,6 +242,8 @@ fn tls_is_as_libpq_has_it() {
     assert!(why("sslmode = \"on\"").contains("primary.sslmode: found \"on\", expected \"disable\" or"));
     assert!(why("sslrootcert = \"none\"").contains("primary.sslrootcert: "));
     assert!(why("sslrootcert = \"empty\"").contains("its file holds no certificate"));
+    let junk = why("sslmode = \"verify-ca\"\nsslrootcert = \"junk\"\nsslcert = \"cert\"\nsslkey = \"key\"");
+    assert!(junk.contains("primary.sslrootcert: holds what is no authority's certificate"), "{junk}");
     assert!(why("sslcert = \"cert\"").contains("primary.sslcert: needs sslkey beside it"));
     assert!(why("sslkey = \"key\"").contains("primary.sslkey: needs sslcert beside it"));
     assert!(why("sslcert = \"cert\"\nsslkey = \"cert\"").contains("its file holds no private key"));

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     postgres::Tls,
-    tls::{Identity, Proof, client},
+    tls::{Identity, Proof, Verifier, client},
 };
 
 /// Where Debian and Ubuntu keep the authorities that browsers trust.
@@ -114,14 +114,14 @@ pub(super) fn of_broker(section: &Section<'_>, is_wished: bool) -> Option<Arc<Cl
 }
 
 fn made(section: &Section<'_>, proof: Proof, files: Files) -> Option<Arc<ClientConfig>> {
-    let (authorities_key, authorities) = files.authorities.unzip();
-    let (certificate_key, identity) = files.identity.unzip();
-    let key = certificate_key.or(authorities_key);
-    client(proof, authorities.unwrap_or_default(), identity)
-        .map_err(|why| {
-            section.document.refuse(&key.map_or_else(|| section.path("sslmode"), |text| text.key), why)
-        })
-        .ok()
+    let (root, authorities) = files.authorities.unzip();
+    let (certificate, identity) = files.identity.unzip();
+    let refuse = |of: Option<Text>, why: String| {
+        section.document.refuse(&of.map_or_else(|| section.path("sslmode"), |text| text.key), why);
+    };
+    let verifier =
+        Verifier::new(proof, authorities.unwrap_or_default()).map_err(|why| refuse(root, why)).ok()?;
+    client(verifier, identity).map_err(|why| refuse(certificate, why)).ok()
 }
 
 fn read(section: &Section<'_>) -> Files {
