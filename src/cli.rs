@@ -67,6 +67,12 @@ pub enum Command {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+        /// Show it again and again, every second or every so many, with what it was at the last looks
+        ///
+        /// Fills a terminal; elsewhere, and with --json, one follows the other. Ends with Ctrl-C.
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
+              value_parser = clap::value_parser!(u64).range(1..=86400))]
+        watch: Option<u64>,
     },
 
     /// Prove that replicas equal the primary, while both are written

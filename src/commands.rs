@@ -189,11 +189,14 @@ fn report_removal(place: &str, removed: Result<bool>, left: &mut Vec<String>) {
     }
 }
 
-/// Prints where every replica stands; true when all follow.
+/// Prints where every replica stands, once or at this pace; true when all follow.
 ///
 /// # Errors
-/// Never: who does not answer is told to be unreachable.
-pub async fn status(config: Config, json: bool) -> Result<bool, Failure> {
+/// When signals cannot be waited for. Who does not answer is told to be unreachable.
+pub async fn status(config: Config, json: bool, pace: Option<Duration>) -> Result<bool, Failure> {
+    if let Some(pace) = pace {
+        return Ok(status::watch(&config, json, pace).await?);
+    }
     let (printed, follows) = status::status(&config, json).await;
     // Whoever reads it may have seen enough.
     let _ = writeln!(io::stdout(), "{printed}");

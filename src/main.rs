@@ -1,6 +1,6 @@
 //! The `pgfanout` program: arguments, configuration, log, command, exit code.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
 use pgfanout::{
@@ -44,7 +44,9 @@ async fn execute(command: Command, config: Config, log: log::Control) -> Result<
             commands::resync(config, &replica, &tables, yes).await.map(|()| true)
         }
         Command::Verify { options, .. } => verify(config, &options).await,
-        Command::Status { json, .. } => commands::status(config, json).await,
+        Command::Status { json, watch, .. } => {
+            commands::status(config, json, watch.map(Duration::from_secs)).await
+        }
     }
 }
 

@@ -92,11 +92,13 @@ mod replica;
 mod tests;
 pub(crate) mod text;
 pub(crate) mod units;
+mod watch;
 
 pub use broker::{Broker, Queue, QueueState};
 pub use judge::State;
 pub use primary::{Behind, BrokenTable, Changelog, LastBatch, Primary, PrimaryState, Publisher, Reported};
 pub use replica::{Copy, Isolated, Phase, Position, Replica};
+pub use watch::watch;
 
 /// How long anybody may take to connect and to answer. The primary is asked twice: what it says of
 /// itself, and how far behind the positions are that the replicas told.
@@ -120,12 +122,17 @@ pub struct Status {
 pub async fn status(config: &Config, json: bool) -> (String, bool) {
     let status = Status::read(config).await;
     let printed = if json {
-        serde_json::to_string(&status).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+        object(&status)
     } else {
         let colours = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none();
-        text::print(&status, colours)
+        text::print(&status, colours, None)
     };
     (printed, status.follows)
+}
+
+/// One line.
+fn object(status: &Status) -> String {
+    serde_json::to_string(status).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
 }
 
 impl Status {

@@ -8,6 +8,7 @@ use super::{
     replica::{Isolated, Position, Replica},
     text::print,
     units,
+    watch::History,
 };
 
 const NOTHING: Behind =
@@ -223,7 +224,7 @@ r3       1 tables wait";
     let squeeze = |text: &str| {
         text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
     };
-    let printed = print(&example(), false);
+    let printed = print(&example(), false, None);
     assert_eq!(squeeze(&printed), squeeze(expected));
     let column = |n: usize| printed.lines().nth(n).and_then(|line| line.find("731:740"));
     assert_eq!((column(6), column(7)), (column(7), column(8)), "aligned: {printed}");
@@ -231,10 +232,29 @@ r3       1 tables wait";
 
 #[test]
 fn colours_change_nothing_else() {
-    let coloured = print(&example(), true);
+    let coloured = print(&example(), true, None);
     assert!(coloured.contains("\x1b[32mfollowing\x1b[0m") && coloured.contains("\x1b[31munreachable\x1b[0m"));
     let bare = ["\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"]
         .iter()
         .fold(coloured, |text, escape| text.replace(escape, ""));
-    assert_eq!(bare, print(&example(), false));
+    assert_eq!(bare, print(&example(), false, None));
+}
+
+#[test]
+fn the_last_looks_are_bars_as_high_as_a_replica_was_behind() {
+    let (mut history, mut status) = (History::default(), example());
+    let name = status.replicas[0].name.clone();
+    for seconds in [Some(0.0), Some(0.1), None, Some(4.0), Some(2.0)] {
+        status.replicas[0].behind = seconds.map(|seconds| Behind { seconds, ..NOTHING });
+        history.note(&status);
+    }
+    assert_eq!(history.bars(&name), "▁▂ █▅");
+    assert_eq!(history.most(&name), Some(4.0));
+    let printed = print(&status, false, Some(&history));
+    assert!(printed.contains("at the last looks") && printed.contains("▁▂ █▅ up to 4"), "{printed}");
+    for _ in 0..100 {
+        history.note(&status);
+    }
+    assert_eq!(history.bars(&name), "█".repeat(30), "the old ones are forgotten");
+    assert_eq!(history.bars("nobody"), "");
 }

@@ -6,6 +6,7 @@ use super::{
     Behind, Copy, Phase, Primary, PrimaryState, Publisher, Queue, QueueState, Replica, State, Status,
     broker::{Broker, BrokerState},
     units::{bytes, count, duration},
+    watch::History,
 };
 
 /// A longer snapshot is cut: it lists every transaction in progress.
@@ -24,13 +25,13 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// Without a line end at its end.
-pub(super) fn print(status: &Status, colours: bool) -> String {
+/// Without a line end at its end. With a history, how far behind the replicas were at the last looks.
+pub(super) fn print(status: &Status, colours: bool, history: Option<&History>) -> String {
     let mut out = Out { text: String::new(), colours };
     out.rows(&sources(status));
     out.remarks(status.primary.reason.iter().map(|reason| ("publisher", &**reason)));
     out.remarks(status.primary.broken_tables.iter().map(|broken| (&*broken.table, &*broken.reason)));
-    out.rows(&replicas(&status.replicas));
+    out.rows(&replicas(&status.replicas, history));
     let reasons: Vec<(&str, String)> = status.replicas.iter().flat_map(reasons).collect();
     out.remarks(reasons.iter().map(|(name, reason)| (*name, &**reason)));
     out.rows(&copies(&status.replicas));
@@ -94,23 +95,37 @@ fn primary(primary: &Primary) -> String {
     said.join(", ")
 }
 
-fn replicas(replicas: &[Replica]) -> Vec<Vec<Cell>> {
+fn replicas(replicas: &[Replica], history: Option<&History>) -> Vec<Vec<Cell>> {
     let heading = ["replica", "state", "behind", "queue", "position"].map(Cell::from);
+    let mut heading = Vec::from(heading);
+    if history.is_some() {
+        heading.insert(3, "at the last looks".into());
+    }
     let row = |replica: &Replica| {
         let colour = match replica.state {
             State::Following => GREEN,
             State::CatchingUp | State::Copying => YELLOW,
             State::Isolating | State::Halted | State::Unreachable => RED,
         };
-        vec![
+        let mut cells = vec![
             replica.name.clone().into(),
             Cell(replica.state.word().to_owned(), Some(colour)),
             replica.behind.map_or_else(|| "-".to_owned(), behind).into(),
             replica.queue.as_ref().map_or_else(|| "-".to_owned(), queue).into(),
             position(replica).into(),
-        ]
+        ];
+        if let Some(history) = history {
+            cells.insert(3, looks(history, &replica.name).into());
+        }
+        cells
     };
-    std::iter::once(heading.into()).chain(replicas.iter().map(row)).collect()
+    std::iter::once(heading).chain(replicas.iter().map(row)).collect()
+}
+
+fn looks(history: &History, replica: &str) -> String {
+    let most = history.most(replica).filter(|seconds| *seconds > 0.0);
+    let most = most.map(|seconds| format!(" up to {}", duration(seconds)));
+    history.bars(replica) + &most.unwrap_or_default()
 }
 
 fn behind(behind: Behind) -> String {

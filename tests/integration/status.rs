@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeSet,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -340,4 +342,38 @@ async fn who_is_down_is_unreachable_and_the_others_are_told() {
 async fn timed(world: &World) -> (Value, Duration) {
     let started = Instant::now();
     (status(world).await, started.elapsed())
+}
+
+#[tokio::test]
+async fn it_is_watched_until_the_watcher_has_seen_enough() {
+    let world = world(Mode::Postgres, 1).build().await;
+    world.primary().execute(TABLE).await;
+    let config = world.config().write();
+    let mut running = follow(&world, 1).await;
+    let looks = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pgfanout"));
+        command.args(["status", "--watch", "--config"]).arg(&config).args(arguments).stdout(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let mut watching = looks(&["--json"]);
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    for _ in 0..3 {
+        let line = lines.next().unwrap().unwrap();
+        let status: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(status["follows"], true, "{status}");
+    }
+    running.terminate().await;
+    let sees = |line: std::io::Result<String>| line.unwrap().contains("\"publisher\":\"down\"");
+    assert!(lines.by_ref().take(30).any(sees), "the end of what runs is seen");
+    Command::new("sh").args(["-c", &format!("kill -INT {}", watching.id())]).status().unwrap();
+    let ended = watching.wait().unwrap();
+    assert!(matches!(ended.code(), Some(0 | 1)), "it ends by itself: {ended:?}");
+    // For eyes; who closes the pipe has seen enough.
+    let mut watching = looks(&[]);
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    assert!(lines.by_ref().any(|line| line.unwrap().contains("at the last looks")));
+    assert!(lines.next().unwrap().unwrap().contains('▁'));
+    drop(lines);
+    let ended = watching.wait().unwrap();
+    assert!(matches!(ended.code(), Some(0 | 1)), "it ends by itself: {ended:?}");
 }
