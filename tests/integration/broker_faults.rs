@@ -23,13 +23,13 @@ use crate::{
 };
 
 /// Somebody who may do everything at the broker.
-struct Vandal {
+pub(crate) struct Vandal {
     _connection: Connection,
-    channel: Channel,
+    pub(crate) channel: Channel,
 }
 
 impl Vandal {
-    async fn new(world: &World) -> Self {
+    pub(crate) async fn new(world: &World) -> Self {
         let connection = world.broker().connect().await;
         let channel = connection.create_channel().await.unwrap();
         Self { _connection: connection, channel }
@@ -204,8 +204,19 @@ async fn until_publisher(world: &World, state: &str) -> Value {
     .await
 }
 
+/// Raises the broker's alarms of memory and of disk, or ends them.
+pub(crate) async fn alarm(world: &World, whether: bool) {
+    let (memory, disk) =
+        if whether { ("0", "1000000000000000") } else { ("{absolute, \"1GB\"}", "50000000") };
+    // One call for both: each takes seconds.
+    let limits = format!(
+        "vm_memory_monitor:set_vm_memory_high_watermark({memory}), rabbit_disk_monitor:set_disk_free_limit({disk})."
+    );
+    world.broker().ctl(&["eval", &limits]).await;
+}
+
 /// For how long the broker accepts nothing; minutes by hand.
-fn alarm() -> Duration {
+fn alarm_duration() -> Duration {
     let seconds = std::env::var("PGFANOUT_ALARM_SECONDS").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(0))
 }
@@ -214,17 +225,12 @@ fn alarm() -> Duration {
 async fn a_broker_that_accepts_nothing_or_is_gone_stops_nobody() {
     let world = world(Mode::Broker, 2).own_broker().build().await;
     let (load, mut pgfanout, mark) = loaded(&world).await;
-    let limits = |memory: &str, disk: &str| {
-        let memory = format!("vm_memory_monitor:set_vm_memory_high_watermark({memory})");
-        format!("{memory}, rabbit_disk_monitor:set_disk_free_limit({disk}).")
-    };
-    // One call for both: each takes seconds.
-    world.broker().ctl(&["eval", &limits("0", "1000000000000000")]).await;
+    alarm(&world, true).await;
     pgfanout.wait_for_event_after(mark, "broker_blocked", PATIENCE).await;
     // The primary's clients do not notice.
     load.more(150).await;
     let (blocked, before) = (Instant::now(), pgfanout.peak_rss_bytes() >> 20);
-    while blocked.elapsed() < alarm() {
+    while blocked.elapsed() < alarm_duration() {
         load.more(100).await;
     }
     let (elapsed, peak) = (blocked.elapsed(), pgfanout.peak_rss_bytes() >> 20);
@@ -233,7 +239,7 @@ async fn a_broker_that_accepts_nothing_or_is_gone_stops_nobody() {
     assert!(found["primary"]["reason"].as_str().unwrap().contains("free some"), "{found}");
     let shown = program().once("status", &world.config().write(), &[]).await.stdout;
     assert!(shown.contains("publisher held up by the broker") && shown.contains("free some"), "{shown}");
-    world.broker().ctl(&["eval", &limits("{absolute, \"1GB\"}", "50000000")]).await;
+    alarm(&world, false).await;
     pgfanout.wait_for_event_after(mark, "broker_unblocked", PATIENCE).await;
     until_arrived(world.primary(), world.replicas()).await;
     until_by_broker(&world, under_load).await;

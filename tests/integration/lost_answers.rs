@@ -15,6 +15,40 @@ use crate::{
 /// An acknowledgement of AMQP: of a message published, or of one delivered.
 const ACK: &[u8] = &[0, 60, 0, 80];
 
+/// A kind of link.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Link {
+    Primary,
+    Publisher,
+    Consumer,
+    Replica,
+}
+
+/// A word that may be lost: what it says, where, and how often the row it is about may be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    pub(crate) what: &'static str,
+    pub(crate) link: Link,
+    pub(crate) way: Way,
+    pub(crate) needle: &'static [u8],
+    most: i64,
+}
+
+/// A batch of which nobody knows whether it was published is cut and published again, and applied again: it holds
+/// states.
+pub(crate) const ANSWERS: [Answer; 6] = [
+    answer("the replica committed", Link::Replica, Way::ToClient, b"COMMIT\0Z", 1),
+    answer("the replica is to commit", Link::Replica, Way::ToServer, b"COMMIT\0", 1),
+    answer("the broker stored a message", Link::Publisher, Way::ToClient, ACK, 2),
+    answer("a message was applied", Link::Consumer, Way::ToServer, ACK, 1),
+    answer("the primary recorded a batch", Link::Primary, Way::ToClient, b"INSERT 0 1\0", 1),
+    answer("the primary noted that it was published", Link::Primary, Way::ToClient, b"UPDATE 1\0", 1),
+];
+
+const fn answer(what: &'static str, link: Link, way: Way, needle: &'static [u8], most: i64) -> Answer {
+    Answer { what, link, way, needle, most }
+}
+
 /// Notes every row that is written, on the replica only.
 const COUNT_WRITES: &str = "
     CREATE TABLE written (id int);
@@ -46,17 +80,13 @@ async fn lost_answers_lose_nothing_and_double_nothing() {
     crate::bank::until_joined(&world, 1).await;
     world.replica(1).execute(COUNT_WRITES).await;
 
-    // What is lost, where, and how often its row may be written. A batch of which nobody knows whether it
-    // was published is cut and published again, and applied again: it holds states.
-    let answers: [(&str, &Proxy, Way, &[u8], i64); 6] = [
-        ("the replica committed", &replica, Way::ToClient, b"COMMIT\0Z", 1),
-        ("the replica is to commit", &replica, Way::ToServer, b"COMMIT\0", 1),
-        ("the broker stored a message", &publisher, Way::ToClient, ACK, 2),
-        ("a message was applied", &consumer, Way::ToServer, ACK, 1),
-        ("the primary recorded a batch", &primary, Way::ToClient, b"INSERT 0 1\0", 1),
-        ("the primary noted that it was published", &primary, Way::ToClient, b"UPDATE 1\0", 1),
-    ];
-    for (n, (what, proxy, way, needle, most)) in (0..).zip(answers) {
+    for (n, Answer { what, link, way, needle, most }) in (0..).zip(ANSWERS) {
+        let proxy = match link {
+            Link::Primary => &primary,
+            Link::Publisher => &publisher,
+            Link::Consumer => &consumer,
+            Link::Replica => &replica,
+        };
         proxy.lose(way, needle);
         world.primary().execute(&format!("INSERT INTO mark VALUES ({n})")).await;
         eventually(PATIENCE, &format!("the word is lost that {what}"), async || proxy.has_lost()).await;

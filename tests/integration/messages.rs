@@ -2,7 +2,7 @@
 
 mod hostile;
 mod listener;
-mod meddled;
+pub(crate) mod meddled;
 mod poison;
 mod python;
 mod rejected;

@@ -11,19 +11,24 @@ use std::{
 };
 
 use futures_util::future::join;
+use lapin::options::QueueDeclareOptions;
 use pgfanout_testbed::{
+    eventually,
     postgres::{Cluster, Shutdown, connect},
     proxy::{Fault, Way},
-    world::Database,
+    world::{Database, World},
 };
 use tokio::task::JoinHandle;
 
 use crate::{
     bank,
+    broker_faults::{Vandal, alarm},
     links::Linked,
     load::{self, Load, until_arrived},
+    lost_answers::{ANSWERS, Answer, Link as LinkOf},
+    messages::meddled::meddle,
     supervision::end_sessions,
-    support::{Mode, until_same, world},
+    support::{Mode, PATIENCE, until_same, world},
 };
 
 const REPLICAS: usize = 2;
@@ -121,16 +126,24 @@ enum Event {
     StopReplica(usize, Shutdown),
     KillPrimary,
     StopPrimary(Shutdown),
+    PutBackReplica(usize),
     Link(usize, Fault),
+    Lose(usize, Answer),
     EndSessions(usize),
     Purge(usize),
     DeleteQueue(usize),
+    Unbind(usize),
+    DeleteExchange,
+    WipeBroker,
+    Alarm,
+    Foreign(usize),
+    Meddle(usize),
 }
 
 fn choose(random: &mut fastrand::Rng) -> Event {
     let replica = random.usize(1..=REPLICAS);
     let shutdown = if random.bool() { Shutdown::Fast } else { Shutdown::Immediate };
-    match random.u8(0..20) {
+    match random.u8(0..30) {
         0..3 => Event::KillPgfanout,
         3 => Event::TerminatePgfanout,
         4 => Event::KillBroker,
@@ -141,7 +154,15 @@ fn choose(random: &mut fastrand::Rng) -> Event {
         9..15 => Event::Link(random.usize(0..2 + 2 * REPLICAS), fault(random)),
         15..17 => Event::EndSessions(random.usize(0..=REPLICAS)),
         17..19 => Event::Purge(replica),
-        _ => Event::DeleteQueue(replica),
+        19 => Event::DeleteQueue(replica),
+        20 => Event::Unbind(replica),
+        21 => Event::DeleteExchange,
+        22 => Event::WipeBroker,
+        23 => Event::Alarm,
+        24 => Event::Foreign(replica),
+        25 => Event::Meddle(replica),
+        26 => Event::PutBackReplica(replica),
+        _ => Event::Lose(replica, *random.choice(&ANSWERS).expect("there are some")),
     }
 }
 
@@ -200,16 +221,86 @@ async fn happen(linked: &mut Linked, event: Event, milliseconds: u64) {
             pause(milliseconds).await;
             proxy.resume();
         }
+        Event::PutBackReplica(n) => {
+            let cluster = world.replica(n).cluster();
+            cluster.stop(Shutdown::Fast).await;
+            cluster.put_back();
+            cluster.start_again().await;
+        }
+        Event::Lose(n, Answer { link, way, needle, .. }) => {
+            let link = linked.link(match link {
+                LinkOf::Primary => 0,
+                LinkOf::Publisher => 1,
+                LinkOf::Consumer => 1 + n,
+                LinkOf::Replica => 1 + REPLICAS + n,
+            });
+            link.lose(way, needle);
+            // Some are rare under load.
+            let lost = async {
+                while !link.has_lost() {
+                    pause(10).await;
+                }
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(5), lost).await;
+        }
         Event::EndSessions(0) => drop(end_sessions(world.primary()).await),
         Event::EndSessions(n) => drop(end_sessions(world.replica(n)).await),
-        Event::Purge(n) | Event::DeleteQueue(n) => {
-            let channel = world.broker().connect().await.create_channel().await.unwrap();
-            // It may not be there at this moment.
-            let _ = match event {
-                Event::Purge(_) => channel.queue_purge(world.queue(n).into(), Default::default()).await,
-                _ => channel.queue_delete(world.queue(n).into(), Default::default()).await,
-            };
+        Event::WipeBroker => {
+            world.broker().kill9().await;
+            world.broker().wipe();
+            world.broker().start_again().await;
         }
+        Event::Alarm => {
+            alarm(world, true).await;
+            pause(milliseconds).await;
+            alarm(world, false).await;
+        }
+        Event::Purge(_)
+        | Event::DeleteQueue(_)
+        | Event::Unbind(_)
+        | Event::DeleteExchange
+        | Event::Foreign(_)
+        | Event::Meddle(_) => at_the_broker(world, event, milliseconds).await,
+    }
+}
+
+/// What somebody does who has all rights there. What it is done to may be gone at this moment.
+async fn at_the_broker(world: &World, event: Event, milliseconds: u64) {
+    let Vandal { channel, .. } = &Vandal::new(world).await;
+    match event {
+        Event::Purge(n) => _ = channel.queue_purge(world.queue(n).into(), Default::default()).await,
+        Event::DeleteQueue(n) => _ = channel.queue_delete(world.queue(n).into(), Default::default()).await,
+        Event::Unbind(n) => {
+            let (queue, exchange) = (world.queue(n).into(), world.exchange().into());
+            let _ = channel.queue_unbind(queue, exchange, "".into(), Default::default()).await;
+        }
+        Event::DeleteExchange => {
+            _ = channel.exchange_delete(world.exchange().into(), Default::default()).await;
+        }
+        Event::Foreign(n) => {
+            for number in 0..200 {
+                let body = format!("{{\"schema\":\"public\",\"table\":\"account\",\"number\":{number}}}");
+                let (queue, properties) = (world.queue(n).into(), Default::default());
+                let sent =
+                    channel.basic_publish("".into(), queue, Default::default(), body.as_bytes(), properties);
+                let _ = sent.await;
+            }
+        }
+        Event::Meddle(n) => {
+            eventually(PATIENCE, "the queue is there", async || {
+                let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+                let Vandal { channel, .. } = &Vandal::new(world).await;
+                channel.queue_declare(world.queue(n).into(), passive, Default::default()).await.is_ok()
+            })
+            .await;
+            let stop = Arc::<AtomicBool>::default();
+            let ending = async {
+                pause(milliseconds).await;
+                stop.store(true, Relaxed);
+            };
+            join(meddle(channel, &world.queue(n), Arc::clone(&stop)), ending).await;
+        }
+        _ => {}
     }
 }
 
@@ -256,6 +347,11 @@ async fn soak() {
     let plan = world(Mode::Broker, REPLICAS).own_primary(&forgetful).own_replicas().own_broker();
     let mut linked = Linked::build(plan, &format!("{}; {}", load::SCHEMA, bank::SETUP), "").await;
     bank::until_joined(&linked.world, load::TABLES.len() + bank::TABLES.len()).await;
+    for replica in linked.world.replicas() {
+        replica.cluster().stop(Shutdown::Fast).await;
+        replica.cluster().back_up();
+        replica.cluster().start_again().await;
+    }
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut random = fastrand::Rng::with_seed(seed);
     for number in 1.. {

@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::StreamExt as _;
 use lapin::{
-    BasicProperties, Channel, Consumer,
+    BasicProperties, Channel,
     options::{BasicPublishOptions, QueueDeclareOptions},
     types::FieldTable,
 };
@@ -30,7 +30,8 @@ const HELD_BACK: usize = 6;
 const STATES: usize = 50;
 
 /// Takes every second message of the queue, as the second consumer there, and brings back some of them.
-async fn meddle(channel: &Channel, mut consumer: Consumer, queue: &str, stop: Arc<AtomicBool>) -> usize {
+pub(crate) async fn meddle(channel: &Channel, queue: &str, stop: Arc<AtomicBool>) -> usize {
+    let mut consumer = consume(channel, queue).await;
     let mut random = fastrand::Rng::new();
     let (mut held, mut brought) = (Vec::<(BasicProperties, Vec<u8>)>::new(), 0);
     while !stop.load(Ordering::Relaxed) {
@@ -66,9 +67,8 @@ async fn messages_lost_late_repeated_and_in_disorder_show_nothing_impossible() {
     let connection = world.broker().connect().await;
     let channel = connection.create_channel().await.unwrap();
     let queue = world.queue(1);
-    let consumer = consume(&channel, &queue).await;
     let (mark, mut brought) = (pgfanout.mark(), 0);
-    let meddling = async |stop| brought = meddle(&channel, consumer, &queue, stop).await;
+    let meddling = async |stop| brought = meddle(&channel, &queue, stop).await;
     let seen = transfers(&world, STATES, meddling).await;
     eprintln!("{seen:?} of {STATES} states by the broker, {brought} messages brought back");
     assert!(brought > 20, "{brought} messages were brought back");
