@@ -6,7 +6,7 @@ use std::{
 };
 
 /// The longest pause between two looks.
-const MOST: Duration = Duration::from_secs(1);
+const MOST: Duration = Duration::from_millis(250);
 
 /// What a look at the state of things may return: whether it is as it should be, or what was seen.
 pub trait Outcome {
