@@ -1,9 +1,10 @@
 -- Waits until what a transaction wrote on the primary is here. Returns whether it is, at the latest after "timeout".
 -- transaction: what pg_current_xact_id() returned in it, on the primary. One that wrote to no replicated table is waited
 -- for until another one that did comes after it. Who looks at one snapshot all along would wait for nothing: an error.
+-- Nothing is waited for without a time limit: null for null.
 -- For applications, which need USAGE on the schema and nothing else. Reads pgfanout.position.
 CREATE OR REPLACE FUNCTION pgfanout.wait_for(transaction xid8, timeout interval DEFAULT '5 s') RETURNS boolean
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = '' AS $$
 DECLARE
     ends_at timestamptz := clock_timestamp() + timeout;
     pause double precision := 0.001;

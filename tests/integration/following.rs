@@ -75,6 +75,8 @@ async fn writes_are_read(mode: Mode) {
     let id: String = transaction.query_one("SELECT pg_current_xact_id()::text", &[]).await.unwrap().get(0);
     transaction.commit().await.unwrap();
     assert!(!replica.query_one(wait, &[&id, &"10 ms"]).await.unwrap().get::<_, bool>(0), "nobody brings it");
+    let endless = replica.query_one(wait, &[&id, &None::<&str>]).await.unwrap();
+    assert_eq!(endless.get::<_, Option<bool>>(0), None, "nobody waits for ever");
     replica.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
     let error = replica.query_one(wait, &[&id, &"60 s"]).await.expect_err("it would wait for nothing");
     assert!(error.as_db_error().unwrap().message().contains("repeatable read"), "{error:?}");
