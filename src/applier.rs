@@ -29,6 +29,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 #[rtype(result = "Result<Vec<(usize, String)>, Failed>")]
 pub struct Apply(pub Arc<Vec<Part>>);
 
+/// How many failures of a copy in a row halt the replica, where it refuses what is copied.
+const FAILURES: u32 = 3;
+
 /// Reads from the primary whatever the replica lacks. A hint: several may be one.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -298,9 +301,16 @@ impl Handler<CopyEnded> for Applier {
                 self.copy_failures + 1
             }
         };
+        let often = self.copy_failures >= FAILURES;
         with_session!(
             self,
-            |session| session.after_copy(tried.id, &tried.table, ended.err()),
+            |session| async {
+                match ended {
+                    // It does not pass by itself.
+                    Err(error) if often && error.is_refusal() => Err(error),
+                    ended => session.after_copy(tried.id, &tried.table, ended.err()).await,
+                }
+            },
             |this, result| {
                 // Said in the log already.
                 let _ = result;

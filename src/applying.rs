@@ -17,7 +17,7 @@ use crate::{
     replica::{
         apply::{Malformed, Written, is_conflict, read, write},
         catch_up::{Caught, catch_up},
-        join::{compare_histories, join},
+        join::{cause, compare_histories, join},
         state::{Followed, Position, Replica},
     },
     seat::Seat,
@@ -151,7 +151,8 @@ impl Applying {
     }
 
     async fn write_part(&mut self, part: &Part, last: bool) -> Result<Option<String>> {
-        let Ok(work) = read(&self.replica, part) else {
+        let Some(position) = self.position() else { return Ok(None) };
+        let Ok(work) = read(&self.replica, position, part) else {
             let Malformed = Malformed;
             if matches!(self.open, Open::Begun(..)) {
                 self.catch_up_fully(true).await?;
@@ -198,10 +199,12 @@ impl Applying {
                 self.replica.renew().await?;
                 self.catch_up_fully(true).await?;
             }
-            // Catching up tells on which table, and goes on without it.
-            Err(error) if self.replica.may_isolate(&error) => {
+            // Catching up tells on which table and why, and goes on without it if that is wanted.
+            Err(error) if error.is_refusal() => {
                 self.replica.renew().await?;
-                self.catch_up_fully(true).await?;
+                // The primary may be away: what was refused stays so.
+                let caught_up = self.catch_up_fully(true).await;
+                caught_up.map_err(|other| if other.needs_operator() { other } else { error })?;
             }
             Err(error) => return Err(error),
         }
@@ -241,7 +244,7 @@ impl Applying {
     /// When a database fails, or a table does not fit.
     pub async fn catch_up(&mut self) -> Result<()> {
         self.seat.check()?;
-        if self.registry.is_none() {
+        if self.registry.is_none() || self.replica.has_unfit() {
             self.join().await?;
         }
         // The beginning of a batch is under way: the rest of it is, too.
@@ -283,8 +286,10 @@ impl Applying {
                 // Queued behind a TRUNCATE or an ALTER TABLE; nothing of ours is broken.
                 Err(error)
                     if error.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE) && error.is_of("primary") => {}
-                Err(error) if replica.isolate(&error).await? => replica.reload().await?,
-                Err(error) => return Err(error),
+                Err(error) => match cause(replica, source, error).await {
+                    error if replica.isolate(&error).await? => replica.reload().await?,
+                    error => return Err(error),
+                },
             }
         }
     }

@@ -69,6 +69,10 @@ pub struct Change<'a> {
     /// The row is too large for a message: to be fetched from the primary.
     #[serde(default)]
     pub by_reference: bool,
+    /// Of a table without a key: the transaction in which a row came or went, one of several that may be equal. A
+    /// replica that has this transaction has that change.
+    #[serde(default)]
+    pub transaction: Option<u64>,
 }
 
 /// A row: its columns' names and values, in the message's order.
@@ -165,16 +169,47 @@ impl Writer {
         before: Option<Before<'_>>,
         out: &mut Vec<u8>,
     ) -> Result<(), ParseRecordError> {
-        let values = record::fields(row)?;
-        if values.len() != self.columns.len() {
-            return Err(ParseRecordError);
-        }
+        let values = self.values(row)?;
         self.push_head(if before.is_some() { "UPDATE" } else { "INSERT" }, out);
-        let pairs = self.columns.iter().zip(values.iter().map(|value| value.as_deref()));
-        push_object(pairs, out);
+        self.push_row(&values, out);
         self.push_before(before, out);
         out.extend_from_slice(b"}\n");
         Ok(())
+    }
+
+    /// Appends a row of a table without a key that came, or one that went, in a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::push_present`].
+    pub fn push_nameless(
+        &self,
+        row: &str,
+        came: bool,
+        transaction: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ParseRecordError> {
+        let values = self.values(row)?;
+        self.push_head(if came { "INSERT" } else { "DELETE" }, out);
+        if came {
+            self.push_row(&values, out);
+            self.push_before(None, out);
+        } else {
+            out.extend_from_slice(b"null,\"old_record\":");
+            self.push_row(&values, out);
+        }
+        out.extend_from_slice(b",\"transaction\":");
+        out.extend_from_slice(transaction.to_string().as_bytes());
+        out.extend_from_slice(b"}\n");
+        Ok(())
+    }
+
+    /// The row's values, one for each column.
+    fn values<'r>(&self, row: &'r str) -> Result<Vec<Option<Cow<'r, str>>>, ParseRecordError> {
+        record::fields(row).ok().filter(|values| values.len() == self.columns.len()).ok_or(ParseRecordError)
+    }
+
+    fn push_row(&self, values: &[Option<Cow<'_, str>>], out: &mut Vec<u8>) {
+        push_object(self.columns.iter().zip(values.iter().map(|value| value.as_deref())), out);
     }
 
     /// Appends a row that is gone.
@@ -239,7 +274,9 @@ fn push_object<'a>(pairs: impl Iterator<Item = (&'a (Vec<u8>, Kind), Option<&'a 
 fn push_value(kind: Kind, value: Option<&str>, out: &mut Vec<u8>) {
     match (kind, value) {
         (_, None) => out.extend_from_slice(b"null"),
-        (Kind::Boolean, Some(text)) => out.extend_from_slice(if text == "t" { b"true" } else { b"false" }),
+        // In a row it is printed as t, in the key of the changelog as true.
+        (Kind::Boolean, Some("t" | "true")) => out.extend_from_slice(b"true"),
+        (Kind::Boolean, Some(_)) => out.extend_from_slice(b"false"),
         (Kind::Number, Some(text)) if is_json_number(text) => out.extend_from_slice(text.as_bytes()),
         (Kind::Number | Kind::Text, Some(text)) => push_string(text, out),
     }
@@ -290,109 +327,4 @@ impl<'de: 'a, 'a> Deserialize<'de> for Record<'a> {
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn users() -> Writer {
-        let columns = [("id", Kind::Number), ("name", Kind::Text), ("active", Kind::Boolean)];
-        let columns = columns.map(|(name, kind)| Column { name: name.into(), kind });
-        Writer::new("public", "users", &columns, vec![0])
-    }
-
-    fn written(write: impl FnOnce(&Writer, &mut Vec<u8>)) -> String {
-        let mut out = Vec::new();
-        write(&users(), &mut out);
-        String::from_utf8(out).expect("UTF-8")
-    }
-
-    #[test]
-    fn the_messages_are_those_of_the_published_design() {
-        let key = [Some(Cow::Borrowed("2"))];
-        let insert = written(|w, out| w.push_present("(2,al,t)", None, out).expect("a row"));
-        assert_eq!(
-            insert,
-            "{\"schema\":\"public\",\"table\":\"users\",\"operation\":\"INSERT\",\
-             \"new_record\":{\"id\":2,\"name\":\"al\",\"active\":true},\"old_record\":null}\n"
-        );
-        let old = Before { key: &key, old: Some(r#"{"id":2,"name":"al","active":true}"#) };
-        let update = written(|w, out| w.push_present("(2,alfonso,)", Some(old), out).expect("a row"));
-        assert_eq!(
-            update,
-            "{\"schema\":\"public\",\"table\":\"users\",\"operation\":\"UPDATE\",\
-             \"new_record\":{\"id\":2,\"name\":\"alfonso\",\"active\":null},\
-             \"old_record\":{\"id\":2,\"name\":\"al\",\"active\":true}}\n"
-        );
-        assert_eq!(
-            written(|w, out| w.push_absent(Before { key: &key, old: None }, out)),
-            "{\"schema\":\"public\",\"table\":\"users\",\"operation\":\"DELETE\",\
-             \"new_record\":null,\"old_record\":{\"id\":2}}\n"
-        );
-        assert_eq!(
-            written(|w, out| w.push_truncate(out)),
-            "{\"schema\":\"public\",\"table\":\"users\",\"operation\":\"TRUNCATE\",\
-             \"new_record\":null,\"old_record\":null}\n"
-        );
-        assert_eq!(
-            written(|w, out| w.push_reference(&key, out)),
-            "{\"schema\":\"public\",\"table\":\"users\",\"operation\":\"UPDATE\",\
-             \"new_record\":null,\"old_record\":{\"id\":2},\"by_reference\":true}\n"
-        );
-    }
-
-    #[test]
-    fn numbers_keep_every_digit_and_what_json_has_not_is_a_string() {
-        for (text, json) in [
-            ("1.10", "1.10"),
-            ("-0", "-0"),
-            ("1e+30", "1e+30"),
-            ("NaN", "\"NaN\""),
-            ("-Infinity", "\"-Infinity\""),
-        ] {
-            let mut out = Vec::new();
-            push_value(Kind::Number, Some(text), &mut out);
-            assert_eq!(String::from_utf8(out).expect("UTF-8"), json);
-        }
-    }
-
-    #[test]
-    fn what_is_no_change_is_refused() {
-        for line in [
-            "",
-            "1",
-            "{}",
-            "null",
-            "[]",
-            "\u{0}",
-            r#"{"schema":"s","table":"t","operation":"INSERT","new_record":null,"old_record":null}"#,
-            r#"{"schema":"s","table":"t","operation":"DELETE","new_record":null,"old_record":null}"#,
-            r#"{"schema":"s","table":"t","operation":"DROP","new_record":null,"old_record":null}"#,
-            r#"{"schema":"s","table":"t","operation":"INSERT","new_record":[1],"old_record":null}"#,
-            r#"{"schema":"s","table":"t","operation":"TRUNCATE","new_record":null,"old_record":null,"more":1}"#,
-        ] {
-            assert!(parse(line).is_err(), "{line}");
-        }
-        let nested =
-            r#"{"schema":"s","table":"t","operation":"INSERT","new_record":{"a":[1]},"old_record":null}"#;
-        let change = parse(nested).expect("well formed");
-        assert!(value(change.new_record.expect("a record").0[0].1).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn every_string_comes_back(name in "[a-z\"\\\\é🙂 \u{1}\n,()]{0,12}", null in any::<bool>()) {
-            let printed = if null { String::new() } else { format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\"\"")) };
-            let line = written(|w, out| w.push_present(&format!("(7,{printed},f)"), None, out).expect("a row"));
-            let change = parse(&line).expect("a change");
-            let values: Vec<_> = change.new_record.as_ref().expect("a record").0.iter()
-                .map(|(_, raw)| value(raw).expect("a value").map(Cow::into_owned)).collect();
-            prop_assert_eq!(values, vec![Some("7".to_owned()), (!null).then_some(name), Some("f".to_owned())]);
-        }
-
-        #[test]
-        fn nothing_makes_the_reader_panic(line in ".{0,60}") {
-            let _ = parse(&line);
-        }
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::{
     config::{Config, Problem, Problems, Replica},
@@ -16,7 +17,8 @@ use crate::{
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all is well
-  1  it failed, `status` found a replica that does not follow, or `verify` one that is not proved to be right
+  1  it failed, `check` found what stands in the way, `status` a replica that does not follow, or `verify` one
+     that is not proved to be right
   2  wrong arguments or configuration
 
 Every key of the configuration file is explained in config/pgfanout.toml.";
@@ -40,9 +42,19 @@ pub enum Command {
     #[command(after_help = EXIT_CODES)]
     Run(Configured),
 
-    /// Check the configuration, the databases, the broker and all privileges, and change nothing
+    /// Look at everything that replication needs, and name all that is missing with its remedy
+    ///
+    /// Asks every database and every node of the broker for versions, privileges, settings, limits, clocks and
+    /// TLS, and compares the tables. Lasting changes are made nowhere: what is tried at the broker vanishes.
     #[command(after_help = EXIT_CODES)]
-    Check(Configured),
+    Check {
+        /// The configuration.
+        #[command(flatten)]
+        configured: Configured,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
 
     /// Install capture on the primary, without replicating; `run` does this by itself
     ///
@@ -109,6 +121,15 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+
+    /// Print the completions for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+
+    /// Print the manual page
+    Man,
 }
 
 /// What every command needs.
@@ -149,16 +170,20 @@ pub struct VerifyOptions {
 }
 
 impl Command {
-    /// The configuration file of any command.
+    /// The configuration file, if the command needs one.
     #[must_use]
-    pub fn config(&self) -> &Path {
+    pub fn config(&self) -> Option<&Path> {
         match self {
-            Self::Run(configured) | Self::Check(configured) => &configured.config,
-            Self::Install(configured) | Self::Uninstall(configured) => &configured.config,
-            Self::Status { configured, .. }
+            Self::Run(configured) | Self::Install(configured) | Self::Uninstall(configured) => {
+                Some(configured)
+            }
+            Self::Check { configured, .. }
+            | Self::Status { configured, .. }
             | Self::Verify { configured, .. }
-            | Self::Resync { configured, .. } => &configured.config,
+            | Self::Resync { configured, .. } => Some(configured),
+            Self::Completions { .. } | Self::Man => None,
         }
+        .map(|configured| configured.config.as_path())
     }
 }
 
@@ -252,7 +277,7 @@ mod tests {
     fn every_command_takes_a_file() {
         for command in ["run", "check", "install", "uninstall", "status", "verify"] {
             let parsed = Arguments::try_parse_from(["pgfanout", command, "--config", "a.toml"]);
-            assert_eq!(parsed.expect(command).command.config(), Path::new("a.toml"));
+            assert_eq!(parsed.expect(command).command.config(), Some(Path::new("a.toml")));
             assert_eq!(refused(&[command]), ErrorKind::MissingRequiredArgument);
         }
         let resync =

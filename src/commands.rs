@@ -11,6 +11,7 @@ use actix::{Actor as _, Addr};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
+    check,
     cli::Failure,
     config::{Config, Problems},
     error::{Error, Result},
@@ -19,7 +20,7 @@ use crate::{
     prepare::{problems, wanted_tables},
     primary::{capture::capture, install},
     replicator::{Drain, Replicator},
-    status,
+    service, status,
 };
 
 pub use resync::resync;
@@ -40,6 +41,8 @@ enum Told {
 pub async fn run(mut config: Config, log: log::Control) -> Result<(), Failure> {
     let mut signals =
         Signals::new().map_err(|error| Error::Unfit(format!("waiting for signals: {error}")))?;
+    // Before anything that may wait for a server.
+    service::live();
     refuse_problems(&config).await?;
     loop {
         tracing::info!(
@@ -51,12 +54,15 @@ pub async fn run(mut config: Config, log: log::Control) -> Result<(), Failure> {
         );
         let (grace, file) = (config.shutdown_grace, config.file().to_owned());
         let replicator = Replicator::new(config.clone()).start();
+        service::ready(config.replicas.len());
         loop {
             if let Told::End = signals.next().await {
+                service::stopping();
                 drain(replicator, grace).await;
                 tracing::info!(event = "stopped", "pgfanout ended");
                 return Ok(());
             }
+            service::reloading();
             match reload(&file, &log).await {
                 Ok(new) => {
                     config = new;
@@ -66,6 +72,7 @@ pub async fn run(mut config: Config, log: log::Control) -> Result<(), Failure> {
                     for line in failure.lines() {
                         tracing::error!(event = "reload_failed", "the configuration stays as it was: {line}");
                     }
+                    service::ready(config.replicas.len());
                 }
             }
         }
@@ -121,21 +128,19 @@ async fn refuse_problems(config: &Config) -> Result<(), Failure> {
     if problems.is_empty() { Ok(()) } else { Err(Problems(problems).into()) }
 }
 
-/// Compares the configuration with the databases, and changes nothing.
+/// Looks at everything that replication needs, and prints what it found; true if nothing stands in its way.
 ///
 /// # Errors
-/// When something does not fit, or a database cannot be reached.
-pub async fn check(config: Config) -> Result<(), Failure> {
-    refuse_problems(&config).await?;
-    install::check(&connect(&config).await?).await?;
-    for replica in &config.replicas {
-        crate::replica::state::connect(&replica.database, "pgfanout check").await?;
+/// What only the configuration can mend.
+pub async fn check(config: Config, json: bool) -> Result<bool, Failure> {
+    let (report, problems) = check::check(&config).await;
+    let printed = if json { report.json() } else { report.text() };
+    // Whoever reads it may have seen enough.
+    let _ = writeln!(io::stdout(), "{printed}");
+    match problems {
+        Some(problems) => Err(problems.into()),
+        None => Ok(report.fits),
     }
-    if let Some(broker) = &config.broker {
-        crate::broker::connect(broker, "pgfanout check").await?;
-    }
-    println!("all is well");
-    Ok(())
 }
 
 /// Installs or upgrades capture on the primary; `run` does so, too.

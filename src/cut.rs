@@ -12,10 +12,13 @@ use crate::{
     postgres::Session,
     primary::{
         batch::record,
-        delta::{Cursor, Delta, Table},
+        delta::{Cursor, Delta},
         keys::Group,
+        reader::Table,
     },
     publisher::{Publish, Publisher},
+    record::ParseRecordError,
+    shape::Key,
     snapshot::Snapshot,
 };
 
@@ -97,6 +100,10 @@ async fn send(
     }
 }
 
+fn not_a_row(table: &Table) -> impl Fn(ParseRecordError) -> Error + use<'_> {
+    move |error| Error::Unfit(format!("primary: a row of {}: {error}", table.shape.quoted()))
+}
+
 /// Why a batch is given up.
 enum Stop {
     /// The publisher failed, or whoever names the batch, who knows why.
@@ -133,14 +140,49 @@ impl Parts<'_> {
             table.writer.push_truncate(&mut line);
             self.push(table, &mut line).await?;
         }
+        for table in delta.read_anew() {
+            self.send_all(delta, table).await?;
+        }
         let mut cursor = Cursor::with_old_rows();
         while let Some(groups) = delta.next(&mut cursor).await? {
             for group in &groups {
-                self.send_group(delta, group).await?;
+                match group.table.shape.is_keyless() {
+                    true => self.send_nameless(group).await?,
+                    false => self.send_group(delta, group).await?,
+                }
             }
             // Two spellings of one key may come in two fetches, each with the row: a replica must not
             // meet them in one part.
             self.sealed = true;
+        }
+        Ok(())
+    }
+
+    /// Sends all rows that a table without a key has after it was truncated.
+    async fn send_all(&mut self, delta: &Delta<'_>, table: &Table) -> Result<(), Stop> {
+        let mut line = Vec::new();
+        let mut rows = delta.all_rows(table, self.limits.change_bytes, false).await?;
+        while let Some(row) = rows.next().await? {
+            if let Some(text) = row.whole() {
+                table.writer.push_present(text, None, &mut line).map_err(not_a_row(table))?;
+            }
+            self.push_sized(table, &Key::new(), &mut line).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends which rows came and went of a table without a key.
+    async fn send_nameless(&mut self, group: &Group) -> Result<(), Stop> {
+        let (table, mut line) = (&group.table, Vec::new());
+        for changed in &group.keys {
+            let (Some(Some(text)), Some(transaction)) = (changed.key.first(), changed.transaction) else {
+                continue;
+            };
+            for _ in 0..changed.net.unsigned_abs() {
+                let pushed = table.writer.push_nameless(text, changed.net > 0, transaction, &mut line);
+                pushed.map_err(not_a_row(table))?;
+                self.push_sized(table, &Key::new(), &mut line).await?;
+            }
         }
         Ok(())
     }
@@ -158,15 +200,10 @@ impl Parts<'_> {
             let existed = changed.existed(true) && !group.truncated;
             let before = existed.then_some(Before { key: &changed.key, old: changed.old.as_deref() });
             if let Some(text) = row.whole() {
-                group.table.writer.push_present(text, before, &mut line).map_err(|error| {
-                    Error::Unfit(format!("primary: a row of {}: {error}", group.table.shape.quoted()))
-                })?;
+                let pushed = group.table.writer.push_present(text, before, &mut line);
+                pushed.map_err(not_a_row(&group.table))?;
             }
-            if line.is_empty() || line.len() as u64 > self.limits.change_bytes {
-                line.clear();
-                group.table.writer.push_reference(&changed.key, &mut line);
-            }
-            self.push(&group.table, &mut line).await?;
+            self.push_sized(&group.table, &changed.key, &mut line).await?;
         }
         for &at in rows.other_spellings() {
             if let Some(found) = present.get_mut(at) {
@@ -182,6 +219,15 @@ impl Parts<'_> {
             self.push(&group.table, &mut line).await?;
         }
         Ok(())
+    }
+
+    /// Adds a line, or a reference to the row where the line is too large, or is none because the row was.
+    async fn push_sized(&mut self, table: &Table, key: &Key, line: &mut Vec<u8>) -> Result<(), Stop> {
+        if line.is_empty() || line.len() as u64 > self.limits.change_bytes {
+            line.clear();
+            table.writer.push_reference(key, line);
+        }
+        self.push(table, line).await
     }
 
     /// Adds a line, in a new part if this one is full.

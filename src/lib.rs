@@ -17,8 +17,9 @@
 //! A replica's **position** is the snapshot at which it stands, written in the transaction that applies the
 //! rows. A batch that ends within the position is skipped; one that starts within it is applied; one that
 //! starts beyond it shows that something is missing, and the replica catches up. A delta carries states and
-//! not operations, so an overlap is harmless, a batch may be cut again after a crash, and whatever goes wrong
-//! in between (a lost message, a dropped queue, a broker without its disk) is healed by one and the same act.
+//! not operations (but for [tables without a key](protocol), where each line names its transaction), so an overlap
+//! is harmless, a batch may be cut again after a crash, and whatever goes wrong in between (a lost message, a
+//! dropped queue, a broker without its disk) is healed by one and the same act.
 //! The broker is there for speed and fan-out; the truth is the changelog on the primary and the position on
 //! the replica.
 //!
@@ -119,15 +120,18 @@
 //! | a replica was put back to an older state | it catches up, or its tables are copied anew |
 //! | the primary was put back, moved or replaced | replicas that have what it does not know halt, and say how to have them copied anew |
 
+pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod error;
 pub mod log;
+pub mod manual;
 pub mod pattern;
 pub mod postgres;
 pub mod prepare;
 pub mod secret;
+pub mod service;
 pub mod tls;
 
 pub mod batch;

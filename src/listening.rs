@@ -26,10 +26,10 @@ use crate::{
     primary::{
         batch::{begin_term, mark_published, resume_from, start_anew},
         capture,
-        delta::{Cut, Reader},
         gate::Gate,
         install::install,
         look::{SETTINGS, Since, look, present},
+        reader::{Cut, Reader},
         trim::Trimmer,
     },
     publisher::{Publisher, Readiness, Ready},

@@ -7,13 +7,14 @@ use pgfanout::{
     cli::{Arguments, Command, Failure},
     commands,
     config::Config,
-    log,
+    log, manual,
     verify::verify,
 };
 
 fn main() -> ExitCode {
     let command = Arguments::parse().command;
-    let config = match Config::load(command.config()) {
+    let Some(file) = command.config() else { return print(&command) };
+    let config = match Config::load(file) {
         Ok(config) => config,
         Err(problems) => return told(&problems.into()),
     };
@@ -37,17 +38,27 @@ fn main() -> ExitCode {
 async fn execute(command: Command, config: Config, log: log::Control) -> Result<bool, Failure> {
     match command {
         Command::Run(_) => commands::run(config, log).await.map(|()| true),
-        Command::Check(_) => commands::check(config).await.map(|()| true),
+        Command::Check { json, .. } => commands::check(config, json).await,
         Command::Install(_) => commands::install(config).await.map(|()| true),
         Command::Uninstall(_) => commands::uninstall(config).await.map(|()| true),
         Command::Resync { replica, tables, yes, .. } => {
             commands::resync(config, &replica, &tables, yes).await.map(|()| true)
         }
         Command::Verify { options, .. } => verify(config, &options).await,
+        Command::Completions { .. } | Command::Man => Ok(true),
         Command::Status { json, watch, .. } => {
             commands::status(config, json, watch.map(Duration::from_secs)).await
         }
     }
+}
+
+/// What the program says of itself. Whoever reads it may have seen enough.
+fn print(command: &Command) -> ExitCode {
+    let printed = match command {
+        Command::Completions { shell } => manual::print_completions(*shell),
+        _ => manual::print_page(),
+    };
+    if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Told to whoever typed the command.

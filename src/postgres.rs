@@ -16,7 +16,7 @@ use tokio_postgres::{Config, Connection, Socket};
 use self::{backend::Backend, link::Opening};
 pub use self::{
     link::{Link, Tls},
-    session::Session,
+    session::{COPY_MESSAGE, Session},
 };
 use crate::error::{Error, Result};
 

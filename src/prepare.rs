@@ -14,6 +14,8 @@ pub struct Wanted {
     pub relation: u32,
     /// Its name in SQL.
     pub name: String,
+    /// The columns of its key; empty if nothing names its rows.
+    pub key: Vec<String>,
     /// What is logged of old rows.
     pub old_record: OldRecord,
 }
@@ -30,6 +32,7 @@ pub async fn wanted_tables(primary: &Session, config: &Config) -> Result<(Vec<Wa
         relation: table.relation,
         name: format!("{}.{}", quote_identifier(&table.schema), quote_identifier(&table.table)),
         old_record: config.old_record(&table.schema, &table.table),
+        key: table.key,
     });
     Ok((wanted.collect(), problems))
 }

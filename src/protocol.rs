@@ -28,6 +28,13 @@
 //! in the delta the table is emptied first: as it waits for all writers, every row of `state(t)` was inserted
 //! after it, by a transaction in `t` and not in `f`, and so is in the delta.
 //!
+//! **Tables without a key** hold equal rows, which have no state but their number. Their delta is every transaction in
+//! `t` and not in `f` with the rows that came and went in it, and a replica at `p` leaves out those of transactions in
+//! `p` ([`replica::apply::read`](crate::replica::apply::read)): the rest is what happened in `t` and not in `p`, and
+//! brings `state(p)` to `state(t)`. Of rows that are equal those that came are written first. Catching up has `f = p`.
+//! Where the table was truncated, or a row was too large to be logged, it is emptied, and the delta is all of its rows
+//! at `t`. It is copied as one piece: it stands where that was read, and what came before is not written again.
+//!
 //! **Invariant.** *Whenever a replica commits, its tables hold `state(p)`, and `p` only grows.* It holds at
 //! the end of the first copy (below). Each commit keeps it:
 //!

@@ -68,6 +68,26 @@ pub fn push_csv_field(value: Option<&str>, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// Appends one value to the text of a row as PostgreSQL prints it; the caller writes commas and parentheses.
+pub fn push_field(value: Option<&str>, out: &mut String) {
+    let Some(value) = value else { return };
+    let special = |byte: u8| {
+        matches!(byte, b'"' | b'\\' | b'(' | b')' | b',') || byte.is_ascii_whitespace() || byte == 0x0b
+    };
+    if !value.is_empty() && !value.bytes().any(special) {
+        out.push_str(value);
+        return;
+    }
+    out.push('"');
+    for c in value.chars() {
+        if matches!(c, '"' | '\\') {
+            out.push(c);
+        }
+        out.push(c);
+    }
+    out.push('"');
+}
+
 /// The values of a row, `None` for NULL.
 ///
 /// # Errors
@@ -124,18 +144,21 @@ mod tests {
 
     use super::*;
 
-    /// As `record_out` does it.
     fn print(values: &[Option<String>]) -> String {
-        let field = |value: &Option<String>| match value {
-            None => String::new(),
-            Some(text)
-                if !text.is_empty() && !text.contains(['"', '\\', '(', ')', ',', ' ', '\n', '\r', '\t']) =>
-            {
-                text.clone()
-            }
-            Some(text) => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\"\"")),
+        let field = |value: &Option<String>| {
+            let mut text = String::new();
+            push_field(value.as_deref(), &mut text);
+            text
         };
         format!("({})", values.iter().map(field).collect::<Vec<_>>().join(","))
+    }
+
+    #[test]
+    fn a_row_is_printed_as_the_server_does() {
+        let values =
+            ["a", "", "b c", "\"", "\\", "(", "é🙂\u{a0}", "\u{b}"].map(|text| Some(text.to_owned()));
+        let expected = "(a,\"\",\"b c\",\"\"\"\",\"\\\\\",\"(\",é🙂\u{a0},\"\u{b}\",)";
+        assert_eq!(print(&[&values[..], &[None]].concat()), expected);
     }
 
     /// RFC 4180 with NULL as nothing.

@@ -19,6 +19,7 @@ const SURELY_PRINTABLE: u64 = 256;
 
 mod forward;
 mod hashes;
+mod keyless;
 mod own;
 mod text;
 
@@ -34,7 +35,7 @@ pub struct Shape {
     pub table: String,
     /// The replicated columns, in the order of the primary.
     pub columns: Vec<Column>,
-    /// The columns that say which row it is.
+    /// The columns that say which row it is; none where only all that a row holds does.
     pub key: Vec<KeyColumn>,
     /// Which of the columns may be long, and tell cheaply how long a value's text is.
     sized: Vec<usize>,
@@ -61,7 +62,8 @@ pub struct KeyColumn {
     respellable: bool,
 }
 
-/// The values of one key, in the key's order; `None` would be NULL, which no key holds.
+/// The values of one key, in the key's order; `None` would be NULL, which no key holds. Without a key, the text of the
+/// row.
 pub type Key = Vec<Option<Cow<'static, str>>>;
 
 impl Shape {
@@ -121,7 +123,7 @@ impl Shape {
                 missing.map_or_else(String::new, |name| quote_identifier(name)),
             )));
         }
-        if shape.key.len() != key.len() || key.is_empty() {
+        if shape.key.len() != key.len() {
             let names: Vec<_> = key.iter().map(|name| quote_identifier(name)).collect();
             return Err(Error::Unfit(format!(
                 "{database}: table {} has no unique index on its key; run: CREATE UNIQUE INDEX ON {} ({})",
@@ -142,6 +144,9 @@ impl Shape {
     /// The table with the names of its key's columns, for whoever has to look into it.
     #[must_use]
     pub fn with_key(&self) -> String {
+        if self.is_keyless() {
+            return format!("{} (which has no key)", self.quoted());
+        }
         let key: Vec<String> = self.key_names().map(quote_identifier).collect();
         format!("{} (key {})", self.quoted(), key.join(", "))
     }
@@ -162,7 +167,7 @@ impl Shape {
     /// Whether ranges of its key can be asked for.
     #[must_use]
     pub fn is_ordered(&self) -> bool {
-        self.key.iter().all(|column| column.comparable)
+        !self.is_keyless() && self.key.iter().all(|column| column.comparable)
     }
 
     /// `SELECT`s, for arrays of key values, each row that is there, in pieces: with the
@@ -252,6 +257,9 @@ impl Shape {
     /// `DELETE`s the rows with the keys in the arrays.
     #[must_use]
     pub fn delete_by_keys(&self) -> String {
+        if self.is_keyless() {
+            return self.delete_equal_rows();
+        }
         format!(
             "DELETE FROM {} t USING {} WHERE {}",
             self.quoted(),
@@ -292,11 +300,14 @@ impl Shape {
         list(self.key_names().map(|name| format!("{prefix}{}", quote_identifier(name))))
     }
 
-    /// The values of a key that is given as the text of a row.
+    /// The values of a key that is given as the text of a row of its columns.
     ///
     /// # Errors
     /// When it is none of this key.
     pub fn key_values(&self, text: &str) -> Result<Key> {
+        if self.is_keyless() {
+            return Ok(Self::row_as_key(text.to_owned()));
+        }
         let malformed =
             || Error::Unfit(format!("a key of {} is expected, as the text of a row", self.quoted()));
         let fields = record::fields(text).map_err(|_| malformed())?;

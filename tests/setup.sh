@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the servers that `make test` and `make demo` start for themselves: PostgreSQL, RabbitMQ,
-# the Python AMQP client of the listener test and a linker for Rust. Only what is missing; nothing,
+# PgBouncer, the Python AMQP client of the listener test and a linker for Rust. Only what is missing; nothing,
 # and fast, where all is there. No service is started or enabled to be used: the tests run private
 # servers on free ports.
 #
@@ -22,6 +22,7 @@ missing_packages() {
     # Part of the server's package on Debian and Ubuntu, a package of its own name elsewhere.
     exists /usr/share/postgresql/*/extension/hstore.control || echo postgresql-contrib
     exists /usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server || echo rabbitmq-server
+    exists /usr/sbin/pgbouncer || echo pgbouncer
     exists /usr/lib/python3/dist-packages/pika || echo python3-pika
     command -v find >/dev/null || echo findutils
     command -v python3 >/dev/null || echo python3

@@ -92,7 +92,9 @@ SELECT
     'pg_type',
     t.oid,
     -- A canonical function takes the type itself: neither can be made without the other.
-    CASE WHEN r.rngcanonical = 0 THEN format('CREATE TYPE %s AS RANGE (%s)', t.name, array_to_string(l.options, ', ')) END,
+    CASE WHEN r.rngcanonical = 0 THEN
+        format('CREATE TYPE %s AS RANGE (%s)', t.name, concat_ws(', ', VARIADIC l.options || named.multirange))
+    END,
     NULL,
     l.options,
     array_fill(NULL::text, ARRAY[cardinality(l.options)])
@@ -114,10 +116,21 @@ CROSS JOIN LATERAL (
             'SUBTYPE = ' || format_type(r.rngsubtype, NULL),
             format('SUBTYPE_OPCLASS = %I.%I', opclass_schema.nspname, o.opcname),
             CASE WHEN co.oid IS NOT NULL THEN format('COLLATION = %I.%I', n.nspname, co.collname) END,
-            CASE WHEN f.oid IS NOT NULL THEN format('SUBTYPE_DIFF = %I.%I', function_schema.nspname, f.proname) END,
-            CASE WHEN m.oid IS NOT NULL THEN format('MULTIRANGE_TYPE_NAME = %I.%I', multirange_schema.nspname, m.typname) END
+            CASE WHEN f.oid IS NOT NULL THEN format('SUBTYPE_DIFF = %I.%I', function_schema.nspname, f.proname) END
         ],
         NULL
     ) AS options
 ) AS l
+-- Only where it has another name than the server gives by itself: PostgreSQL 13 takes none. It is no part to be
+-- compared: it matters to columns of that type, and those say so.
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN m.typnamespace <> t.typnamespace
+            OR m.typname <> CASE
+                WHEN strpos(t.typname, 'range') > 0 THEN regexp_replace(t.typname, 'range', 'multirange')
+                ELSE t.typname || '_multirange'
+            END::name
+        THEN format('MULTIRANGE_TYPE_NAME = %I.%I', multirange_schema.nspname, m.typname)
+    END AS multirange
+) AS named
 WHERE t.typtype = 'r'

@@ -44,7 +44,10 @@ CREATE TABLE pgfanout.captured_table (
     leaves pg_catalog.oid[] NOT NULL,
     -- Live columns that are not generated, in the order of their numbers.
     columns pg_catalog.text[] NOT NULL,
-    -- The columns whose values name a row, in the order of the changelog's key, and their types as SQL.
+    -- Names that columns had and do not have any more: on a replica they may still stand for those.
+    former_columns pg_catalog.text[] NOT NULL DEFAULT '{}',
+    -- The columns whose values name a row, in the order of the changelog's key, and their types as SQL; none where
+    -- rows have no name.
     key_columns pg_catalog.text[] NOT NULL,
     key_types pg_catalog.text[] NOT NULL,
     key_is_row pg_catalog.bool NOT NULL
@@ -56,8 +59,11 @@ CREATE TABLE pgfanout.captured_table (
     -- What the generated functions were made from; compared to see whether they still fit.
     shape pg_catalog.jsonb NOT NULL,
     -- The last transaction that changed rows without a trigger's knowledge (a rewriting ALTER TABLE, a
-    -- dropped partition, a renamed enum value in a key): a delta that holds it needs the table copied anew.
+    -- dropped partition, a renamed enum value): a delta that holds it needs the table copied anew.
     rewritten pg_catalog.xid8,
+    -- The definition that it had since then: whoever compared the table before has to copy it anew, also if his
+    -- position passed that transaction meanwhile, with changes of other tables.
+    rewritten_definition pg_catalog.int8,
     -- Why the table is no longer captured, with the remedy; null while it is captured.
     broken pg_catalog.text,
     -- True only inside the transaction that is creating the triggers: keeps its own DDL from recursing.
@@ -76,9 +82,11 @@ CREATE TABLE pgfanout.changelog (
     -- The top-level transaction, also inside savepoints.
     xid pg_catalog.xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     table_id pg_catalog.int4 NOT NULL,
-    -- I, D: a row with this key came, went. U: a row with this key changed. T: TRUNCATE, key null.
+    -- I, D: a row with this key came, went. U: a row with this key changed. T: TRUNCATE, key null; of a table
+    -- without a key also: a row that is too large to be logged.
     operation pg_catalog."char" NOT NULL,
-    -- The key's text in the session that pgfanout pins; of several columns the text of a row of their texts.
+    -- The key's text in the session that pgfanout pins; of several columns the text of a row of their texts; without
+    -- a key the text of the whole row.
     key pg_catalog.text COLLATE pg_catalog."C",
     -- JSON text of the old row, for U and D where old_record is full.
     old pg_catalog.text,

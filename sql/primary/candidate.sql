@@ -1,8 +1,9 @@
 -- Every relation that somebody might want replicated, with its key, and the reason if it can't be.
 --
 -- Returns: relation, schema_name, table_name, relkind, is_leaf (a partition of another table, which
---   is replicated through its root), is_temporary, columns, key_columns, key_types, shape (what capture depends on),
---   leaves (of a partition root), refusal (null: it can be captured; else table, reason and remedy).
+--   is replicated through its root), is_temporary, columns, key_columns and key_types (empty: nothing names its
+--   rows but all they hold), shape (what capture depends on), leaves (of a partition root), refusal (null: it can be
+--   captured; else table, reason and remedy).
 -- Reads only catalogs, needs no installation, takes no locks. Also the body of the view
 --   pgfanout.candidate. Expects search_path = pg_catalog, pg_temp.
 SELECT
@@ -19,7 +20,7 @@ SELECT
     jsonb_build_object(
         'columns', live.described,
         'key', key.columns,
-        'labels', coalesce(labels.described, '{}'::jsonb)
+        'parts', coalesce(parts.described, '{}'::jsonb)
     ) AS shape,
     coalesce(tree.leaves, '{}') AS leaves,
     format('%I.%I ', n.nspname, c.relname) || CASE
@@ -39,10 +40,7 @@ SELECT
             'has the foreign table %s as a partition: exclude it, or detach that partition', tree.foreign_leaf)
         WHEN tree.unlogged_leaf IS NOT NULL THEN format(
             'has the unlogged partition %s: exclude it, or ALTER TABLE ... SET LOGGED', tree.unlogged_leaf)
-        WHEN key.columns IS NULL
-            THEN 'has no primary key and no unique index over NOT NULL columns: add one, or exclude it'
-        WHEN key.problem IS NOT NULL
-            THEN key.problem || ': add another unique index over NOT NULL columns, or exclude it'
+        WHEN live.columns IS NULL THEN 'has no columns that could be replicated: add one, or exclude it'
     END AS refusal
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -57,23 +55,19 @@ LEFT JOIN LATERAL (
     FROM pg_attribute a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 ) live ON true
--- The key: without a problem first, then the primary key, the replica identity, the narrowest. A
--- deferrable primary key will do: changes are counted per key, in any order. Another deferrable
+-- The key: the primary key, the replica identity, or the narrowest, of those whose text is cheap and always the
+-- same. A deferrable primary key will do: changes are counted per key, in any order. Another deferrable
 -- constraint won't, since nothing says that its index is meant to name the rows.
 LEFT JOIN LATERAL (
-    SELECT parts.columns, parts.types, parts.problem
+    SELECT parts.columns, parts.types
     FROM pg_index i
     CROSS JOIN LATERAL (
         SELECT
             array_agg(a.attname::text ORDER BY k.place) AS columns,
             array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY k.place) AS types,
-            coalesce(bool_and(a.attnotnull), false) AS not_null,
-            min(CASE
-                WHEN a.attgenerated <> '' THEN format('has the generated column %I in its key', a.attname)
-                WHEN t.typcategory IN ('A', 'P') OR t.typtype = 'p' THEN format(
-                    'has the key column %I of type %s, which is not supported in a key yet',
-                    a.attname, format_type(a.atttypid, a.atttypmod))
-            END) AS problem
+            coalesce(bool_and(
+                a.attnotnull AND a.attgenerated = '' AND t.typcategory NOT IN ('A', 'P') AND t.typtype <> 'p'
+            ), false) AS fit
         FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place)
         LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND a.attnum > 0
         LEFT JOIN pg_type t ON t.oid = a.atttypid
@@ -81,26 +75,58 @@ LEFT JOIN LATERAL (
     ) parts
     WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indisready
         AND i.indpred IS NULL AND i.indexprs IS NULL
-        AND (i.indimmediate OR i.indisprimary) AND parts.not_null
-    ORDER BY parts.problem IS NULL DESC, i.indisprimary DESC, i.indisreplident DESC, i.indnkeyatts, i.indexrelid
+        AND (i.indimmediate OR i.indisprimary) AND parts.fit
+    ORDER BY i.indisprimary DESC, i.indisreplident DESC, i.indnkeyatts, i.indexrelid
     LIMIT 1
 ) key ON true
--- Enum labels in the key: they are part of its text, and can be renamed.
+-- What the types of its columns are made of: ALTER TYPE changes the text of rows without touching them.
 LEFT JOIN LATERAL (
-    SELECT jsonb_object_agg(e.oid::text, e.enumlabel) AS described
-    FROM pg_attribute a
-    JOIN pg_type t ON t.oid = a.atttypid
-    JOIN pg_enum e ON e.enumtypid IN (t.oid, t.typbasetype)
-    WHERE a.attrelid = c.oid AND a.attname = ANY (key.columns) AND NOT a.attisdropped
-) labels ON true
+    WITH RECURSIVE part (oid) AS (
+        SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        UNION
+        SELECT inner_part.oid
+        FROM part
+        JOIN pg_type t ON t.oid = part.oid AND t.oid >= 16384
+        CROSS JOIN LATERAL (
+            SELECT t.typbasetype
+            UNION ALL SELECT t.typelem
+            -- Multiranges came with PostgreSQL 14: the column is not there before.
+            UNION ALL SELECT r.rngsubtype FROM pg_range r
+                WHERE t.oid IN (r.rngtypid, (to_jsonb(r) ->> 'rngmultitypid')::oid)
+            UNION ALL SELECT a.atttypid FROM pg_attribute a
+                WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+        ) inner_part (oid)
+    )
+    SELECT jsonb_object_agg(piece.place, piece.text) AS described
+    FROM part
+    JOIN pg_type t ON t.oid = part.oid AND t.oid >= 16384
+    CROSS JOIN LATERAL (
+        SELECT e.oid::text, e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = t.oid
+        UNION ALL
+        SELECT 'attributes of ' || t.oid, string_agg(a.attnum || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
+        FROM pg_attribute a
+        WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+        HAVING t.typrelid <> 0
+    ) piece (place, text)
+) parts ON true
+-- Not by pg_partition_tree, which waits for whoever has locked a partition.
 LEFT JOIN LATERAL (
+    WITH RECURSIVE member (oid) AS (
+        SELECT c.oid WHERE c.relkind = 'p'
+        UNION ALL
+        SELECT i.inhrelid
+        FROM member m
+        JOIN pg_inherits i ON i.inhparent = m.oid
+        -- DETACH ... CONCURRENTLY came with PostgreSQL 14: the column is not there before.
+        WHERE (to_jsonb(i) ->> 'inhdetachpending')::bool IS NOT TRUE
+    )
     SELECT
         array_agg(l.oid ORDER BY l.oid) AS leaves,
-        min(p.relid::regclass::text) FILTER (WHERE l.relkind = 'f') AS foreign_leaf,
-        min(p.relid::regclass::text) FILTER (WHERE l.relpersistence = 'u') AS unlogged_leaf
-    FROM pg_partition_tree(c.oid::regclass) p
-    JOIN pg_class l ON l.oid = p.relid
-    WHERE p.isleaf AND c.relkind = 'p'
+        min(l.oid::regclass::text) FILTER (WHERE l.relkind = 'f') AS foreign_leaf,
+        min(l.oid::regclass::text) FILTER (WHERE l.relpersistence = 'u') AS unlogged_leaf
+    FROM member
+    JOIN pg_class l ON l.oid = member.oid
+    WHERE l.relkind <> 'p'
 ) tree ON c.relkind = 'p'
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
     AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgfanout')

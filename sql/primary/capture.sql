@@ -88,11 +88,31 @@ BEGIN
             = (excluded.schema_name, excluded.table_name, excluded.leaves, excluded.columns,
                 excluded.key_columns, excluded.key_types, excluded.key_is_row, excluded.old_record,
                 excluded.shape, true),
+            former_columns = ARRAY(
+                SELECT unnest(c.former_columns || c.columns) EXCEPT SELECT unnest(excluded.columns)),
             definition = c.definition + 1,
-            -- Entries with another key, or with labels that are no more, can't be read as they were meant.
-            rewritten = CASE WHEN (c.shape -> 'key') <> (excluded.shape -> 'key')
-                    OR NOT (c.shape -> 'labels') <@ (excluded.shape -> 'labels')
-                THEN pg_current_xact_id() ELSE c.rewritten END
+            (rewritten, rewritten_definition) = (
+                SELECT
+                    CASE WHEN r.now THEN pg_current_xact_id() ELSE c.rewritten END,
+                    CASE WHEN r.now THEN c.definition + 1 ELSE c.rewritten_definition END
+                FROM (
+                    SELECT
+                        -- Entries with another key (or row, where there is none) can't be read as they were meant;
+                        -- neither can those whose types lost a label or have other attributes, and their rows changed
+                        -- though nobody wrote them.
+                        (c.shape -> 'key') <> (excluded.shape -> 'key')
+                        OR cardinality(excluded.key_columns) = 0 AND c.columns <> excluded.columns
+                        OR c.columns <@ excluded.columns
+                            AND NOT (c.shape -> 'parts') <@ (excluded.shape -> 'parts')
+                        -- A column under the name of another, or under another name, looks like that one on a replica.
+                        OR c.former_columns && excluded.columns
+                        OR EXISTS (
+                            SELECT FROM
+                                jsonb_array_elements(c.shape -> 'columns') o,
+                                jsonb_array_elements(excluded.shape -> 'columns') n
+                            WHERE (o -> 0 = n -> 0) <> (o -> 1 = n -> 1)) AS now
+                ) r
+            )
         RETURNING * INTO t;
     PERFORM pgfanout.create_trigger_functions(t);
     PERFORM pgfanout.create_triggers(t);

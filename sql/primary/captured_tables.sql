@@ -1,5 +1,5 @@
--- The tables that are captured, each with how large it is, the last transaction that changed its rows
--- without a trigger's knowledge, and why it is not captured any more, if so. Reads pgfanout.captured_table, catalogs.
+-- The tables that are captured, each with the last transaction that changed its rows without a trigger's knowledge,
+-- and why it is not captured any more, if so. Reads pgfanout.captured_table; waits for no lock.
 SELECT
     t.id,
     t.relation,
@@ -9,17 +9,7 @@ SELECT
     t.key_columns,
     t.definition,
     t.rewritten::text AS rewritten,
-    t.broken,
-    size.rows,
-    size.bytes
-FROM
-    pgfanout.captured_table t
-    CROSS JOIN LATERAL (
-        -- The table or, if it is partitioned, its leaves.
-        SELECT
-            coalesce(sum(greatest(c.reltuples, 0)), 0)::int8 AS rows,
-            coalesce(sum(pg_table_size(c.oid)), 0)::int8 AS bytes
-        FROM pg_class c
-        WHERE c.oid = ANY (t.leaves || t.relation)
-    ) size
+    t.rewritten_definition,
+    t.broken
+FROM pgfanout.captured_table t
 ORDER BY t.schema_name, t.table_name

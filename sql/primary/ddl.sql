@@ -39,10 +39,16 @@ DECLARE
     has_key bool;
 BEGIN
     SELECT * INTO t FROM pgfanout.captured_table c WHERE c.id = captured.id;
+    IF cardinality(t.key_columns) = 0 THEN
+        -- All of the table is sent anew.
+        INSERT INTO pgfanout.changelog (table_id, operation, key) VALUES (t.id, 'T', NULL);
+        RETURN;
+    END IF;
     SELECT count(*) = cardinality(t.key_columns) INTO has_key FROM pg_attribute a
         WHERE a.attrelid = leaf AND a.attname = ANY (t.key_columns) AND NOT a.attisdropped;
     IF NOT has_key THEN
-        UPDATE pgfanout.captured_table c SET rewritten = pg_current_xact_id() WHERE c.id = t.id;
+        UPDATE pgfanout.captured_table c SET rewritten = pg_current_xact_id(), rewritten_definition = c.definition
+            WHERE c.id = t.id;
         RETURN;
     END IF;
     EXECUTE format('INSERT INTO pgfanout.changelog (table_id, operation, key) SELECT %s, %L, %s FROM ONLY %s x',
@@ -111,7 +117,7 @@ CREATE OR REPLACE FUNCTION pgfanout.note_rewrite() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE pgfanout.captured_table c
-        SET definition = c.definition + 1, rewritten = pg_current_xact_id()
+        SET definition = c.definition + 1, rewritten = pg_current_xact_id(), rewritten_definition = c.definition + 1
         WHERE c.relation IN (
             SELECT a.relid FROM pg_partition_ancestors(pg_event_trigger_table_rewrite_oid()::regclass) a
             UNION ALL SELECT pg_event_trigger_table_rewrite_oid());

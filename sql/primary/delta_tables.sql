@@ -2,18 +2,19 @@
 -- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter, NULL for all.
 -- Returns at least one row: the end, and whether changes since the start are gone from the changelog; then for
 -- each changed table its id (NULL where nothing changed), the number of its definition, whether it was truncated,
--- and how many entries the log has.
+-- how many entries the log has, and how many bytes the longest key in them.
 -- Reads: pgfanout.changelog as look.sql does.
 WITH
     logged AS MATERIALIZED (
-        SELECT e.table_id, bool_or(e.operation = 'T') AS truncated, count(*) AS entries
+        SELECT e.table_id, bool_or(e.operation = 'T') AS truncated, count(*) AS entries,
+            max(octet_length(e.key)) AS longest
         FROM
             (
-                SELECT table_id, operation
+                SELECT table_id, operation, key
                 FROM pgfanout.changelog
                 WHERE xid >= pg_snapshot_xmax($1::text::pg_snapshot)
                 UNION ALL
-                SELECT table_id, operation
+                SELECT table_id, operation, key
                 FROM pgfanout.changelog
                 WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))
             ) e
@@ -28,11 +29,12 @@ SELECT
     c.table_id,
     c.definition,
     c.truncated,
-    c.entries
+    c.entries,
+    c.longest
 FROM
     (SELECT 1) AS always
     LEFT JOIN (
-        SELECT l.table_id, t.definition, l.truncated, l.entries
+        SELECT l.table_id, t.definition, l.truncated, l.entries, l.longest
         FROM logged l JOIN pgfanout.captured_table t ON t.id = l.table_id AND t.broken IS NULL
     ) c ON true
 ORDER BY c.table_id

@@ -72,7 +72,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- The SET clause that a function needs for the keys of a table: empty for nearly all, since it costs more
--- than the rest of the trigger. relation, key_columns: as above. Reads pg_attribute.
+-- than the rest of the trigger. relation; key_columns: as above, or all where there is no key. Reads pg_attribute.
 CREATE OR REPLACE FUNCTION pgfanout.pins(relation pg_catalog.oid, key_columns pg_catalog.text[])
 RETURNS pg_catalog.text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -84,9 +84,10 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         AND pgfanout.text_kind(a.atttypid) = 'pinned'
 $$;
 
--- SQL of a value as it stands in the JSON of an old row: numbers and booleans as they are, all else as
--- text. value: SQL of it, type: its type.
-CREATE OR REPLACE FUNCTION pgfanout.old_value_expression(value pg_catalog.text, type pg_catalog.oid)
+-- SQL of a value as it stands in a logged row: numbers and booleans as they are, all else as text, or blanks where
+-- that is longer than `largest` bytes. value: SQL of it, type: its type.
+CREATE OR REPLACE FUNCTION pgfanout.value_expression(
+    value pg_catalog.text, type pg_catalog.oid, largest pg_catalog.int4)
 RETURNS pg_catalog.text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE
@@ -98,23 +99,24 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         ELSE format(
             'CASE WHEN %1$s IS DISTINCT FROM NULL THEN CASE'
             ' WHEN pg_catalog.pg_column_size(%1$s) OPERATOR(pg_catalog.<=) 600 THEN pg_catalog.format(''%%s'', %1$s)'
-            ' WHEN pg_catalog.pg_column_size(%1$s) OPERATOR(pg_catalog.<=) 524288 THEN pgfanout.printed(%1$s)'
-            ' ELSE pg_catalog.repeat('' '', 16385) END END', value)
+            ' WHEN pg_catalog.pg_column_size(%1$s) OPERATOR(pg_catalog.<=) 524288 THEN pgfanout.printed(%1$s, %2$s)'
+            ' ELSE pg_catalog.repeat('' '', %3$s) END END', value, largest, largest + 1)
     END
     FROM pgfanout.text_kind(type) kind
 $$;
 
--- The condition under which a row may be small enough for its old image, of which readers take no more than
--- 16 KiB (delta_keys.sql): the writer must not pay for building a larger one. Empty: always.
-CREATE OR REPLACE FUNCTION pgfanout.old_is_small(relation pg_catalog.oid, row_name pg_catalog.text)
+-- The condition under which a row may have no more than `largest` bytes: the writer must not pay for building a
+-- larger image of it, which no reader takes. Null: always.
+CREATE OR REPLACE FUNCTION pgfanout.is_small(
+    relation pg_catalog.oid, row_name pg_catalog.text, largest pg_catalog.int4)
 RETURNS pg_catalog.text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     -- The largest against an equal share is quick; the sum is taken only where that fails.
     SELECT CASE WHEN count(*) > 0 THEN format(
         'GREATEST(%1$s, 0) OPERATOR(pg_catalog.<=) %2$s OR (SELECT pg_catalog.sum(s.length)'
-        ' FROM pg_catalog.unnest(ARRAY[%1$s]::pg_catalog.int4[]) s (length)) OPERATOR(pg_catalog.<=) 16384',
+        ' FROM pg_catalog.unnest(ARRAY[%1$s]::pg_catalog.int4[]) s (length)) OPERATOR(pg_catalog.<=) %3$s',
         string_agg(format('pg_catalog.octet_length(%s.%I)', row_name, a.attname), ', ' ORDER BY a.attnum),
-        16384 / greatest(count(*), 1))
+        largest / greatest(count(*), 1), largest)
     END
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_proc p ON p.oid = t.typoutput
     WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
@@ -124,21 +126,37 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         AND (t.oid < 16384 OR t.typtype = 'd')
 $$;
 
--- The text of a value in an old row. One that is too large, perhaps to be printed at all, makes the row larger
+-- The text of a value in a logged row. One that is too large, perhaps to be printed at all, makes the row larger
 -- than readers take: nothing here may fail the application's statement. value: any. No table touched.
-CREATE OR REPLACE FUNCTION pgfanout.printed(value anyelement) RETURNS pg_catalog.text
+CREATE OR REPLACE FUNCTION pgfanout.printed(value anyelement, largest pg_catalog.int4) RETURNS pg_catalog.text
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     shown pg_catalog.text;
 BEGIN
     shown := pg_catalog.format('%s', value);
-    IF pg_catalog.octet_length(shown) OPERATOR(pg_catalog.<=) 16384 THEN
+    IF pg_catalog.octet_length(shown) OPERATOR(pg_catalog.<=) largest THEN
         RETURN shown;
     END IF;
-    RETURN pg_catalog.repeat(' ', 16385);
+    RETURN pg_catalog.repeat(' ', largest OPERATOR(pg_catalog.+) 1);
 EXCEPTION WHEN OTHERS THEN
-    RETURN pg_catalog.repeat(' ', 16385);
+    RETURN pg_catalog.repeat(' ', largest OPERATOR(pg_catalog.+) 1);
 END
+$$;
+
+-- SQL of the text of a whole row, as the pinned session prints it; null where it is too large to be logged.
+-- relation: the table; row_name: the row's alias or variable in the trigger function. Reads pg_attribute.
+CREATE OR REPLACE FUNCTION pgfanout.row_expression(relation pg_catalog.oid, row_name pg_catalog.text)
+RETURNS pg_catalog.text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format(
+        '(SELECT CASE WHEN pg_catalog.octet_length(p.printed) OPERATOR(pg_catalog.<=) 1000000 THEN p.printed END'
+        ' FROM (SELECT CASE WHEN %s THEN ROW(%s)::pg_catalog.text END AS printed OFFSET 0) p)',
+        coalesce(pgfanout.is_small(relation, row_name, 1000000), 'true'),
+        string_agg(
+            pgfanout.value_expression(format('%s.%I', row_name, a.attname), a.atttypid, 1000000),
+            ', ' ORDER BY a.attnum))
+    FROM pg_attribute a
+    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 $$;
 
 -- Wakes the publisher; called only while it sleeps. Silent where prepared transactions are allowed, since

@@ -2,7 +2,7 @@
 SELECT
     current_setting('server_version_num')::int4 AS server_version,
     current_setting('is_superuser')::bool AS is_superuser,
-    current_user::text AS role,
+    quote_ident(current_user) AS role,
     pg_is_in_recovery() AS is_standby,
     EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = 'pgfanout') AS has_schema,
     -- Not by to_regclass: the role may have no right on the schema, and is told so.

@@ -32,7 +32,8 @@ DECLARE
     source text := CASE WHEN from_rows <> '' THEN ' FROM ' || from_rows ELSE '' END;
 BEGIN
     IF old_row IS NOT NULL THEN
-        small := pgfanout.old_is_small(relation, old_row);
+        -- Of larger ones readers take nothing: see delta_keys.sql.
+        small := pgfanout.is_small(relation, old_row, 16384);
         -- r.* and not r: a column may be called r.
         image := 'pg_catalog.row_to_json(r.*)::pg_catalog.text';
         IF small IS NOT NULL THEN
@@ -40,8 +41,8 @@ BEGIN
         END IF;
         SELECT source || CASE WHEN source = '' THEN ' FROM' ELSE ' CROSS JOIN LATERAL' END
                 || format(E'\n(SELECT %s) r', string_agg(
-                    format(E'%s AS %I', pgfanout.old_value_expression(
-                        format('%s.%I', old_row, a.attname), a.atttypid), a.attname),
+                    format(E'%s AS %I', pgfanout.value_expression(
+                        format('%s.%I', old_row, a.attname), a.atttypid, 16384), a.attname),
                     E',\n' ORDER BY a.attnum))
             INTO source
             FROM pg_attribute a
@@ -50,6 +51,50 @@ BEGIN
     RETURN format(
         E'INSERT INTO pgfanout.changelog (table_id, operation, key, old)\nSELECT %s, %L, %s, %s%s;',
         id, operation, key, image, source);
+END
+$$;
+
+-- The statement that logs whole rows, for a table without a key; one that is too large stands for all of the table,
+-- which is read anew. Parameters: the table's id; SQL that selects operation and key.
+CREATE OR REPLACE FUNCTION pgfanout.log_rows_statement(id pg_catalog.int4, from_rows pg_catalog.text)
+RETURNS pg_catalog.text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    -- The fence has each row printed once.
+    SELECT format(
+        E'INSERT INTO pgfanout.changelog (table_id, operation, key)\n'
+        'SELECT %s, CASE WHEN l.key IS NULL THEN ''T''::pg_catalog."char" ELSE l.operation END, l.key'
+        '\nFROM (%s OFFSET 0) l (operation, key);', id, from_rows)
+$$;
+
+-- Creates or replaces all trigger functions of a table without a key. t: its row. Locks nothing of the table's.
+CREATE OR REPLACE FUNCTION pgfanout.create_row_trigger_functions(t pgfanout.captured_table, wake pg_catalog.text)
+RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    pins constant text := pgfanout.pins(t.relation, t.columns);
+    x constant text := pgfanout.row_expression(t.relation, 'x');
+    came constant text := 'SELECT ''I''::pg_catalog."char", ';
+    went constant text := 'SELECT ''D''::pg_catalog."char", ';
+    old_row constant text := pgfanout.log_rows_statement(
+        t.id, went || pgfanout.row_expression(t.relation, 'old'));
+    new_row constant text := pgfanout.log_rows_statement(
+        t.id, came || pgfanout.row_expression(t.relation, 'new'));
+BEGIN
+    IF t.partitioned THEN
+        PERFORM pgfanout.create_trigger_function('row_' || t.id, pins, format(
+            E'IF tg_op OPERATOR(pg_catalog.<>) ''INSERT'' THEN\n%s\nEND IF;\n'
+            'IF tg_op OPERATOR(pg_catalog.<>) ''DELETE'' THEN\n%s\nEND IF;', old_row, new_row) || wake);
+        -- One leaf is emptied: the rest of the table stays, and all of it is read anew.
+        PERFORM pgfanout.create_trigger_function('truncate_leaf_' || t.id, '',
+            pgfanout.log_statement(t.id, t.relation, 'T', 'NULL', '', NULL) || wake);
+    ELSE
+        PERFORM pgfanout.create_trigger_function('insert_' || t.id, pins,
+            pgfanout.log_rows_statement(t.id, came || x || ' FROM new_rows x') || wake);
+        PERFORM pgfanout.create_trigger_function('delete_' || t.id, pins,
+            pgfanout.log_rows_statement(t.id, went || x || ' FROM old_rows x') || wake);
+        PERFORM pgfanout.create_trigger_function('update_row_' || t.id, pins, pgfanout.log_rows_statement(
+            t.id, format('%s FROM old_rows x UNION ALL %s FROM new_rows x', went || x, came || x)) || wake);
+    END IF;
 END
 $$;
 
@@ -76,7 +121,9 @@ BEGIN
             pgfanout.log_statement(t.id, t.relation, 'D', old_key, '', NULL),
             pgfanout.log_statement(t.id, t.relation, 'I', new_key, '', NULL))
         INTO changed_key FROM unnest(t.key_columns) c;
-    IF t.partitioned THEN
+    IF cardinality(t.key_columns) = 0 THEN
+        PERFORM pgfanout.create_row_trigger_functions(t, wake);
+    ELSIF t.partitioned THEN
         PERFORM pgfanout.create_trigger_function('row_' || t.id, pins, format(
             E'IF tg_op OPERATOR(pg_catalog.=) ''INSERT'' THEN\n%s\nELSIF tg_op OPERATOR(pg_catalog.=) ''DELETE'' THEN\n%s\nELSE\n%s\n%s\nEND IF;',
             pgfanout.log_statement(t.id, t.relation, 'I', new_key, '', NULL),
@@ -126,22 +173,40 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
         (false, 'insert', 'insert', 'AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT'),
         (false, 'delete', 'delete', 'AFTER DELETE ON %s REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT'),
         (false, 'changed_key', 'changed_key', 'AFTER UPDATE ON %s FOR EACH ROW'),
-        (false, 'update', CASE t.old_record WHEN 'full' THEN 'update_full' ELSE 'update_key' END,
-            format('AFTER UPDATE ON %%s REFERENCING %s FOR EACH STATEMENT', CASE t.old_record
-                WHEN 'full' THEN 'OLD TABLE AS old_rows' ELSE 'NEW TABLE AS new_rows' END))
+        (false, 'update',
+            CASE WHEN cardinality(t.key_columns) = 0 THEN 'update_row'
+                WHEN t.old_record = 'full' THEN 'update_full' ELSE 'update_key' END,
+            format('AFTER UPDATE ON %%s REFERENCING %s FOR EACH STATEMENT',
+                CASE WHEN cardinality(t.key_columns) = 0 THEN 'OLD TABLE AS old_rows NEW TABLE AS new_rows'
+                    WHEN t.old_record = 'full' THEN 'OLD TABLE AS old_rows' ELSE 'NEW TABLE AS new_rows' END))
     ) v (partitioned, kind, f, words)
-    WHERE v.partitioned = t.partitioned
+    WHERE v.partitioned = t.partitioned AND (v.kind <> 'changed_key' OR cardinality(t.key_columns) > 0)
+$$;
+
+-- A partitioned table and its partitions on all levels, as pg_partition_tree tells them, but without waiting for whoever
+-- has locked one. root: the table. Reads pg_inherits and pg_class.
+CREATE OR REPLACE FUNCTION pgfanout.partition_tree(root pg_catalog.oid)
+RETURNS TABLE (relid pg_catalog.oid, isleaf pg_catalog.bool)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE member (oid) AS (
+        SELECT root
+        UNION ALL
+        SELECT i.inhrelid FROM member m JOIN pg_inherits i ON i.inhparent = m.oid
+        -- DETACH ... CONCURRENTLY came with PostgreSQL 14: the column is not there before.
+        WHERE (to_jsonb(i) ->> 'inhdetachpending')::bool IS NOT TRUE
+    )
+    SELECT c.oid, c.relkind <> 'p' FROM member m JOIN pg_class c ON c.oid = m.oid
 $$;
 
 -- Whether every trigger of a captured table is there and fires always, on the table and on its leaves.
--- Reads pg_trigger, pg_proc and pg_partition_tree.
+-- Reads pg_trigger, pg_proc and pgfanout.partition_tree.
 CREATE OR REPLACE FUNCTION pgfanout.triggers_are_complete(t pgfanout.captured_table) RETURNS pg_catalog.bool
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT NOT EXISTS (
         SELECT FROM (
             SELECT t.relation, d.function_name FROM pgfanout.trigger_definitions(t) d
             UNION ALL
-            SELECT p.relid, f || t.id FROM pg_partition_tree(t.relation::regclass) p, unnest('{row_,truncate_leaf_}'::text[]) f
+            SELECT p.relid, f || t.id FROM pgfanout.partition_tree(t.relation) p, unnest('{row_,truncate_leaf_}'::text[]) f
             WHERE t.partitioned AND p.relid <> t.relation AND (p.isleaf OR f = 'row_')
         ) expected
         WHERE NOT EXISTS (
@@ -162,7 +227,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         CASE WHEN g.tgrelid = t.relation
             THEN p.proname NOT IN (SELECT d.function_name FROM pgfanout.trigger_definitions(t) d)
             ELSE NOT t.partitioned OR g.tgrelid NOT IN (
-                SELECT l.relid FROM pg_partition_tree(t.relation::regclass) l WHERE l.isleaf OR g.tgparentid <> 0)
+                SELECT l.relid FROM pgfanout.partition_tree(t.relation) l WHERE l.isleaf OR g.tgparentid <> 0)
         END
     FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
     WHERE p.pronamespace = 'pgfanout'::regnamespace AND p.proname ~ ('_' || t.id || '$')
@@ -183,8 +248,8 @@ BEGIN
         SELECT w.trigger_name, w.function_name, w.events, t.relation::regclass AS here
         FROM pgfanout.trigger_definitions(t) w
         UNION ALL
-        SELECT 'pgfanout_truncate_leaf', 'truncate_leaf_' || t.id, 'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', p.relid
-        FROM pg_partition_tree(t.relation::regclass) p
+        SELECT 'pgfanout_truncate_leaf', 'truncate_leaf_' || t.id, 'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', p.relid::regclass
+        FROM pgfanout.partition_tree(t.relation) p
         WHERE t.partitioned AND p.isleaf AND p.relid <> t.relation
     LOOP
         CONTINUE WHEN EXISTS (

@@ -3,7 +3,10 @@
 -- ones came meanwhile, nothing is to go.
 -- Returns whether the segment may go. Reads pgfanout.changelog, writes pgfanout.installation.
 WITH
-    newest AS (SELECT max(c.xid) AS xid FROM pgfanout.changelog c WHERE c.segment = $1),
+    -- There is no max(xid8) before PostgreSQL 15.
+    newest AS (
+        SELECT (SELECT c.xid FROM pgfanout.changelog c WHERE c.segment = $1 ORDER BY c.xid DESC LIMIT 1) AS xid
+    ),
     noted AS (
         UPDATE pgfanout.installation i
         SET trimmed_before = greatest(i.trimmed_before, ((n.xid::text::numeric) + 1)::text::xid8)

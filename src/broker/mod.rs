@@ -8,6 +8,7 @@ mod headers;
 mod publishing;
 mod seal;
 mod shallow;
+pub mod trial;
 
 pub use deliveries::{Deliveries, next};
 pub use headers::{NoPart, part};
@@ -121,14 +122,9 @@ async fn channel(connection: &Connection) -> Result<Channel> {
 
 /// Declares the exchange, the queue for what is rejected, and the replica's queue bound to the exchange.
 async fn declare(channel: &Channel, broker: &config::Broker, replicas: &[String]) -> Result<()> {
-    let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let declaring = async {
         let exchange = broker.exchange.as_str();
-        channel
-            .exchange_declare(exchange.into(), ExchangeKind::Fanout, durable, FieldTable::default())
-            .await
-            .map_err(Error::broker(&format!("declaring the exchange {exchange} as fanout and durable")))
-            .map_err(|error| unless_other(error, &format!("the exchange {exchange}")))?;
+        declare_exchange(channel, exchange).await?;
         let rejected = queue_name(exchange, "rejected");
         declare_queue(channel, &rejected, bounds(REJECTED_MAX_BYTES)).await?;
         for replica in replicas {
@@ -139,6 +135,16 @@ async fn declare(channel: &Channel, broker: &config::Broker, replicas: &[String]
         Ok(())
     };
     within(ANSWER_LIMIT, "broker: declaring exchange and queues", declaring).await
+}
+
+async fn declare_exchange(channel: &Channel, exchange: &str) -> Result<()> {
+    let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let declared =
+        channel.exchange_declare(exchange.into(), ExchangeKind::Fanout, durable, FieldTable::default());
+    declared
+        .await
+        .map_err(Error::broker(&format!("declaring the exchange {exchange} as fanout and durable")))
+        .map_err(|error| unless_other(error, &format!("the exchange {exchange}")))
 }
 
 /// Binds a replica's queue to the exchange; nothing if it is.
@@ -181,14 +187,17 @@ async fn declare_queue(channel: &Channel, name: &str, arguments: FieldTable) -> 
 
 /// What is there already with other settings stays so until somebody deletes it.
 fn unless_other(error: Error, what: &str) -> Error {
-    let refused = AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED);
-    let is_other = matches!(&error, Error::Broker { source, .. }
-        if matches!(source.kind(), ErrorKind::ProtocolError(refusal) if *refusal.kind() == refused));
-    if !is_other {
+    if !is_soft(&error, AMQPSoftError::PRECONDITIONFAILED) {
         return error;
     }
     let remedy = "delete it at the broker: it is declared anew, and what it held is caught up";
     Error::Unfit(format!("broker: {what} has other settings than the configuration; {remedy}"))
+}
+
+/// Whether the broker refused for this reason, which ends a channel but not the connection.
+pub(crate) fn is_soft(error: &Error, reason: AMQPSoftError) -> bool {
+    let Error::Broker { source, .. } = error else { return false };
+    matches!(source.kind(), ErrorKind::ProtocolError(refusal) if *refusal.kind() == AMQPErrorKind::Soft(reason))
 }
 
 /// What is dropped from a full queue is caught up from the primary.

@@ -28,11 +28,24 @@ pub(super) enum Seen {
     /// It executes a statement.
     Working,
     /// It waits for us.
-    Waiting,
+    Waiting {
+        /// How many bytes it has of what a `COPY … FROM STDIN` sends, where it tells.
+        copied: Option<i64>,
+    },
     /// It is gone, or the server cannot be reached.
     Gone,
     /// The server is there and does not tell.
     Unknown,
+}
+
+impl Seen {
+    /// How many bytes of a copy the server has, where that is known.
+    pub(super) const fn copied(self) -> Option<i64> {
+        match self {
+            Self::Waiting { copied } => copied,
+            _ => None,
+        }
+    }
 }
 
 impl Backend {
@@ -55,17 +68,27 @@ impl Backend {
             let statement = include_str!("../../sql/backend_works.sql");
             let rows =
                 session.query("looking after a session", statement, &[&self.pid, &self.started]).await?;
-            Ok(match rows.first().map(|row| row.get::<_, Option<bool>>("works")) {
-                Some(Some(true)) => Seen::Working,
-                Some(Some(false)) => Seen::Waiting,
-                Some(None) => Seen::Unknown,
-                None => Seen::Gone,
+            let Some(row) = rows.first() else { return Ok(Seen::Gone) };
+            Ok(match row.get::<_, Option<bool>>("works") {
+                Some(true) => Seen::Working,
+                Some(false) if row.get("tells_of_copies") => {
+                    Seen::Waiting { copied: self.copied(&session).await? }
+                }
+                Some(false) => Seen::Waiting { copied: None },
+                None => Seen::Unknown,
             })
         };
         match Box::pin(within(LOOK_LIMIT, "looking after a session", looking)).await {
             Ok(seen) => seen,
             Err(error) => refused(&error),
         }
+    }
+
+    /// How much of a `COPY … FROM STDIN` it has, if it runs one.
+    async fn copied(&self, session: &Session) -> Result<Option<i64>> {
+        let statement = include_str!("../../sql/backend_copied.sql");
+        let rows = session.query("looking after a copy", statement, &[&self.pid]).await?;
+        Ok(rows.first().map(|row| row.get("bytes")))
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     future::Future,
+    mem::replace,
     pin::{Pin, pin},
     sync::Arc,
     time::{Duration, Instant},
@@ -32,6 +33,13 @@ const SLOWEST: u64 = 16_000;
 
 /// How many bytes may be on their way unseen, in the buffers of the systems between us and the server.
 const BUFFERED: u64 = 4 << 20;
+
+/// How long a copy may stand still at a server that tells how far it is. On the slowest link, a message of
+/// [`COPY_MESSAGE`] bytes takes a fifth of that.
+const STANDSTILL: Duration = Duration::from_secs(20);
+
+/// How many bytes of a copy go into one message: the server counts what it has of a copy by messages.
+pub const COPY_MESSAGE: usize = 64 << 10;
 
 /// An open connection. Each statement is prepared once, is awaited for as long as the server works on it and
 /// no longer, and errors say where and what for. `doing` continues "while …".
@@ -242,7 +250,8 @@ impl Session {
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T> {
         let mut work = pin!(work);
-        let (started, mut moved, mut waits_since) = (Instant::now(), self.meter.moved(), None::<Instant>);
+        let (started, mut waits_since) = (Instant::now(), None::<Instant>);
+        let (mut moved, mut copied) = (self.meter.moved(), None);
         loop {
             let looking = async {
                 tokio::time::sleep(DOUBT).await;
@@ -256,14 +265,19 @@ impl Session {
                 result = &mut work => return result.map_err(Error::postgres(self.database(), doing)),
                 seen = looking => seen,
             };
-            let before = std::mem::replace(&mut moved, self.meter.moved());
-            waits_since = match seen {
-                Seen::Waiting if before == moved => waits_since.or_else(|| Some(Instant::now())),
-                _ => None,
+            let before = (replace(&mut moved, self.meter.moved()), replace(&mut copied, seen.copied()));
+            let (stands, limit) = match seen {
+                // What we sent may vanish on its way, while more of it is taken: what counts is what arrives.
+                Seen::Waiting { copied: Some(_) } => (copied == before.1, STANDSTILL),
+                // What one side sent may not have reached the other one yet.
+                Seen::Waiting { copied: None } => {
+                    let under_way = self.meter.unanswered().min(BUFFERED) / SLOWEST;
+                    (moved == before.0, DOUBT + Duration::from_secs(under_way))
+                }
+                _ => (false, DOUBT),
             };
-            // What one side sent may not have reached the other one yet.
-            let under_way = Duration::from_secs(self.meter.unanswered().min(BUFFERED) / SLOWEST);
-            let lost = waits_since.is_some_and(|since| since.elapsed() >= DOUBT + under_way);
+            waits_since = if stands { waits_since.or_else(|| Some(Instant::now())) } else { None };
+            let lost = waits_since.is_some_and(|since| since.elapsed() >= limit);
             if lost || seen == Seen::Gone {
                 let (doing, limit) = (format!("{}: {doing}", self.database()), started.elapsed());
                 return Err(Error::Timeout { doing, limit });

@@ -97,12 +97,21 @@ pub async fn uninstall(primary: &Session) -> Result<bool> {
     .await
 }
 
-/// Whether [`install`] could be done; changes nothing.
+/// Why [`install`] could not be done; changes nothing.
 ///
 /// # Errors
-/// As [`install`].
-pub async fn check(primary: &Session) -> Result<()> {
-    check_server(&server(primary).await?)
+/// When the link breaks.
+pub async fn obstacle(primary: &Session) -> Result<Option<Obstacle>> {
+    Ok(find_obstacle(&server(primary).await?))
+}
+
+/// What keeps a server from being a primary, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// What is in the way.
+    pub what: String,
+    /// The statement that removes it, or what else does.
+    pub remedy: String,
 }
 
 async fn server(primary: &Session) -> Result<Row> {
@@ -110,31 +119,44 @@ async fn server(primary: &Session) -> Result<Row> {
 }
 
 fn check_server(server: &Row) -> Result<()> {
-    let unfit = |text: String| Err(Error::Unfit(format!("primary: {text}")));
+    match find_obstacle(server) {
+        None => Ok(()),
+        Some(Obstacle { what, remedy }) => Err(Error::Unfit(format!("primary: {what}; remedy: {remedy}"))),
+    }
+}
+
+fn find_obstacle(server: &Row) -> Option<Obstacle> {
+    let obstacle =
+        |what: &str, remedy: &str| Some(Obstacle { what: what.to_owned(), remedy: remedy.to_owned() });
     if server.get::<_, i32>("server_version") < OLDEST_SERVER {
-        return unfit("the server is older than PostgreSQL 13: upgrade it".to_owned());
+        return obstacle("the server is older than PostgreSQL 13", "upgrade it");
     }
     if server.get("is_standby") {
-        return unfit(
-            "the server is a standby, and nothing can be captured there: name its primary".to_owned(),
+        return obstacle(
+            "the server is a standby, and nothing can be captured there",
+            "name its primary in primary.url",
         );
     }
     if !server.get::<_, bool>("is_superuser") {
         let role: &str = server.get("role");
-        return unfit(format!(
-            "role {role:?} is no superuser, which event triggers and capture for all roles need: connect \
-             as one, or ALTER ROLE … SUPERUSER"
-        ));
+        return obstacle(
+            &format!("role {role} is no superuser, which event triggers and capture for all roles need"),
+            &format!("ALTER ROLE {role} SUPERUSER, or connect as one"),
+        );
     }
     if server.get::<_, bool>("has_schema") && !server.get::<_, bool>("is_installed") {
-        return unfit(match server.get("was_replica") {
-            true => "this database was a replica of pgfanout until now; to make it the primary, run there: \
-                     DROP SCHEMA pgfanout CASCADE"
-                .to_owned(),
-            false => "there is a schema \"pgfanout\" that is not ours: rename or drop it".to_owned(),
-        });
+        return match server.get("was_replica") {
+            true => obstacle(
+                "this database was a replica of pgfanout until now, and is to be the primary",
+                "DROP SCHEMA pgfanout CASCADE",
+            ),
+            false => obstacle(
+                "there is a schema \"pgfanout\" that is not ours",
+                "ALTER SCHEMA pgfanout RENAME TO something_else",
+            ),
+        };
     }
-    Ok(())
+    None
 }
 
 /// Runs `work` while nobody else installs or uninstalls here. The lock ends with the session if we do

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use tokio_postgres::Row;
 
-use super::delta::Table;
+use super::reader::Table;
 use crate::{
     error::{Error, Result},
     record,
@@ -18,7 +18,8 @@ pub struct Group {
     pub table: Rc<Table>,
     /// Whether it was truncated between the snapshots: then keys without a row need no delete.
     pub truncated: bool,
-    /// The keys, each once, if no key can be spelled in two ways.
+    /// The keys, each once, if no key can be spelled in two ways. Of a table without a key rows; with old rows, each
+    /// once for a transaction. None if it was truncated, as all its rows are to be read then.
     pub keys: Vec<ChangedKey>,
 }
 
@@ -28,7 +29,9 @@ pub struct ChangedKey {
     /// Its values.
     pub key: Key,
     /// How many more times it came than went, as far as that was asked for.
-    net: i64,
+    pub net: i64,
+    /// Of a row without a key, the transaction in which it came or went.
+    pub transaction: Option<u64>,
     /// The row at the start in JSON, where it was logged.
     pub old: Option<String>,
 }
@@ -54,7 +57,9 @@ pub(super) fn groups(tables: &[(Rc<Table>, bool)], rows: &[Row]) -> Result<Vec<G
             let Some((table, truncated)) = found else { continue };
             groups.push(Group { table: Rc::clone(table), truncated: *truncated, keys: Vec::new() });
         }
-        if let Some(group) = groups.last_mut() {
+        if let Some(group) = groups.last_mut()
+            && !(group.truncated && group.table.shape.is_keyless())
+        {
             group.keys.push(changed_key(&group.table, row)?);
         }
     }
@@ -62,7 +67,7 @@ pub(super) fn groups(tables: &[(Rc<Table>, bool)], rows: &[Row]) -> Result<Vec<G
 }
 
 fn changed_key(table: &Table, row: &Row) -> Result<ChangedKey> {
-    let (text, width) = (row.get::<_, String>("key"), table.shape.key.len());
+    let (text, width) = (row.get::<_, String>("key"), table.shape.key_width());
     let key: Key = match width {
         1 => vec![Some(text.into())],
         _ => {
@@ -76,5 +81,6 @@ fn changed_key(table: &Table, row: &Row) -> Result<ChangedKey> {
             table.shape.quoted()
         )));
     }
-    Ok(ChangedKey { key, net: row.get("net"), old: row.get("old") })
+    let transaction = row.get::<_, Option<&str>>("transaction").and_then(|text| text.parse().ok());
+    Ok(ChangedKey { key, net: row.get("net"), transaction, old: row.get("old") })
 }

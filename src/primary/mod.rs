@@ -7,6 +7,7 @@ pub mod gate;
 pub mod install;
 pub mod keys;
 pub mod look;
+pub mod reader;
 pub mod rows;
 pub mod source;
 pub mod tables;

@@ -129,7 +129,19 @@ impl Lines {
                 shape.quoted()
             )));
         };
-        let pushed = self.csv.push(bytes, piece.last, &mut self.lines);
+        self.push_bytes(shape, bytes, piece.last)
+    }
+
+    /// Adds the text of a whole row of the table.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn push_whole(&mut self, shape: &Shape, text: &str) -> Result<()> {
+        self.push_bytes(shape, text.as_bytes(), true)
+    }
+
+    fn push_bytes(&mut self, shape: &Shape, bytes: &[u8], last: bool) -> Result<()> {
+        let pushed = self.csv.push(bytes, last, &mut self.lines);
         pushed.map_err(|error| Error::Unfit(format!("primary: a row of {}: {error}", shape.quoted())))
     }
 
@@ -142,6 +154,12 @@ impl Lines {
     #[must_use]
     pub fn are_many(&self) -> bool {
         self.lines.len() as u64 >= PIECE_BYTES
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
     }
 
     /// What was gathered.

@@ -4,8 +4,8 @@ use tokio_postgres::error::SqlState;
 
 use super::{
     batch::hold,
-    delta::Reader,
     look::{SETTINGS, snapshot},
+    reader::Reader,
 };
 use crate::{
     batch::Batch,
@@ -46,12 +46,23 @@ pub struct Captured {
     pub definition: i64,
     /// The last transaction that changed rows without a trigger's knowledge.
     pub rewritten: Option<u64>,
+    /// The definition that it had since then.
+    pub rewritten_definition: Option<i64>,
     /// Why it can't be captured any more, with the remedy.
     pub broken: Option<String>,
-    /// About how many rows it has.
-    pub rows: i64,
-    /// How many bytes it takes.
-    pub bytes: i64,
+}
+
+impl Captured {
+    /// About how many rows it has, and how many bytes it takes. Waits while the table is locked against readers: who
+    /// asks is about to read it.
+    ///
+    /// # Errors
+    /// When the link breaks.
+    pub async fn size(&self, primary: &Session) -> Result<(i64, i64)> {
+        let statement = include_str!("../../sql/primary/table_size.sql");
+        let row = primary.query_one("reading a table's size", statement, &[&self.id]).await?;
+        Ok((row.get("rows"), row.get("bytes")))
+    }
 }
 
 /// The name of a moment of the primary's history: the number and the token of a batch.
@@ -122,10 +133,9 @@ pub async fn captured(primary: &Session) -> Result<Vec<Captured>> {
         columns: row.get("columns"),
         key: row.get("key_columns"),
         definition: row.get("definition"),
+        rewritten_definition: row.get("rewritten_definition"),
         rewritten: row.get::<_, Option<&str>>("rewritten").and_then(|xid| xid.parse().ok()),
         broken: row.get("broken"),
-        rows: row.get("rows"),
-        bytes: row.get("bytes"),
     });
     Ok(captured.collect())
 }

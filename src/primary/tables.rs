@@ -13,6 +13,8 @@ pub struct Candidate {
     pub schema: String,
     /// Its name.
     pub table: String,
+    /// The columns of its key; empty if nothing names its rows.
+    pub key: Vec<String>,
     /// Which of the patterns names it: the first exact one, or else the first.
     pub pattern: usize,
     /// Why it can't be replicated: the table, the reason and the remedy.
@@ -57,6 +59,7 @@ impl Relation {
             relation: row.get("relation"),
             schema: row.get("schema_name"),
             table: row.get("table_name"),
+            key: row.get("key_columns"),
             pattern: 0,
             refusal: row.get::<_, Option<&str>>("refusal").map(|refusal| format!("table {refusal}")),
         };
@@ -101,6 +104,7 @@ mod tests {
             relation: 1,
             schema: "public".to_owned(),
             table: table.to_owned(),
+            key: Vec::new(),
             pattern: 0,
             refusal: None,
         };

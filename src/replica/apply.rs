@@ -14,9 +14,10 @@ use crate::{
     batch::Part,
     change::{self, Change, Operation, Record},
     error::{Error, Result},
-    postgres::Session,
-    record::push_csv_field,
+    postgres::{COPY_MESSAGE, Session},
+    record::{self, CsvLines, push_csv_field, push_field},
     shape::{Key, Shape, Text, key_arrays},
+    snapshot::Snapshot,
 };
 
 /// Of how many rows of a table the values are kept apart: for so few, statements of their own are cheaper.
@@ -60,22 +61,31 @@ pub(super) struct TableWork {
     pub(super) count: usize,
     /// The values of the first few.
     pub(super) few: Vec<Vec<Option<Text>>>,
+    /// Of a table without a key, how many more rows of each text came than went; equal ones follow one another.
+    net: Vec<(String, i64)>,
 }
 
-/// Reads a part's body against the replica's tables; changes of tables that do not stand at the position
-/// (they are being copied) are left out.
+/// Reads a part's body against the replica's tables, which stand at `position`; changes of tables that do not (they are
+/// being copied) are left out, and so are those of a table without a key that are there already.
 ///
 /// # Errors
 /// When the body is malformed.
-pub fn read(replica: &Replica, part: &Part) -> Result<Work, Malformed> {
+pub fn read(replica: &Replica, position: &Snapshot, part: &Part) -> Result<Work, Malformed> {
     let body = std::str::from_utf8(&part.body).map_err(|_| Malformed)?;
     let mut work = Work::default();
     for line in body.lines() {
         let change = change::parse(line).map_err(|_| Malformed)?;
         work.changes += 1;
+        // States may be written twice; that a row came or went may not.
+        if change.transaction.is_some_and(|transaction| position.contains(transaction)) {
+            continue;
+        }
         if let Some(table) = replica.joined(&change.schema, &change.table) {
             work.add(table, &change)?;
         }
+    }
+    for table in &mut work.tables {
+        table.settle()?;
     }
     Ok(work)
 }
@@ -92,9 +102,14 @@ impl Work {
         }
         if self.tables.last().is_none_or(|last| last.table.id != table.id) {
             let (table, keys) = (Rc::clone(table), Vec::new());
-            self.tables.push(TableWork { table, keys, rows: Vec::new(), count: 0, few: Vec::new() });
+            let (few, net) = (Vec::new(), Vec::new());
+            self.tables.push(TableWork { table, keys, rows: Vec::new(), count: 0, few, net });
         }
         let Some(last) = self.tables.last_mut() else { return Err(Malformed) };
+        if table.shape.is_keyless() {
+            self.incomplete |= !last.push_nameless(change)?;
+            return Ok(());
+        }
         let record = change.new_record.as_ref().or(change.old_record.as_ref()).ok_or(Malformed)?;
         let Some(key) = key(&table.shape, record)? else {
             self.incomplete = true;
@@ -124,6 +139,50 @@ fn key(shape: &Shape, record: &Record<'_>) -> Result<Option<Key>, Malformed> {
 }
 
 impl TableWork {
+    /// Notes that a row came, or went, of a table without a key; false if it is no such change, or its columns are not
+    /// the table's.
+    fn push_nameless(&mut self, change: &Change<'_>) -> Result<bool, Malformed> {
+        let (row, net) = match (change.operation, &change.new_record, &change.old_record) {
+            (Operation::Insert, Some(row), None) => (row, 1),
+            (Operation::Delete, None, Some(row)) => (row, -1),
+            _ => return Ok(false),
+        };
+        let columns = &self.table.shape.columns;
+        if !row.0.iter().map(|(name, _)| name).eq(columns.iter().map(|column| &column.name)) {
+            return Ok(false);
+        }
+        let mut text = String::from("(");
+        for (n, (_, raw)) in row.0.iter().enumerate() {
+            if n > 0 {
+                text.push(',');
+            }
+            push_field(change::value(raw).map_err(|_| Malformed)?.as_deref(), &mut text);
+        }
+        text.push(')');
+        match self.net.last_mut() {
+            Some((last, sum)) if *last == text => *sum += net,
+            _ => self.net.push((text, net)),
+        }
+        Ok(true)
+    }
+
+    /// Makes what is to be removed and written of rows that came and went.
+    fn settle(&mut self) -> Result<(), Malformed> {
+        for (text, net) in std::mem::take(&mut self.net) {
+            for _ in 0..net {
+                CsvLines::default().push(text.as_bytes(), true, &mut self.rows).map_err(|_| Malformed)?;
+                if self.few.len() < FEW {
+                    let values = record::fields(&text).map_err(|_| Malformed)?;
+                    let values = values.into_iter().map(|value| value.map(|value| Text(value.into_owned())));
+                    self.few.push(values.collect());
+                }
+                self.count += 1;
+            }
+            self.keys.extend((net..0).map(|_| Shape::row_as_key(text.clone())));
+        }
+        Ok(())
+    }
+
     /// Appends the row; false if its columns are not the table's.
     fn push(&mut self, row: &Record<'_>) -> Result<bool, Malformed> {
         let columns = &self.table.shape.columns;
@@ -204,7 +263,11 @@ pub(super) fn writing(shape: &Shape) -> String {
 /// # Errors
 /// When the replica refuses or the link breaks.
 pub async fn delete<'a>(replica: &Session, shape: &Shape, keys: impl Iterator<Item = &'a Key>) -> Result<()> {
-    let arrays = key_arrays(shape.key.len(), keys);
+    let mut keys = keys.peekable();
+    if keys.peek().is_none() {
+        return Ok(());
+    }
+    let arrays = key_arrays(shape.key_width(), keys);
     let parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
         arrays.iter().map(|array| array as &(dyn tokio_postgres::types::ToSql + Sync)).collect();
     let doing = deleting(shape);
@@ -261,7 +324,12 @@ impl<'a> Copy<'a> {
     /// # Errors
     /// When the replica refuses or the link breaks.
     pub async fn send(&mut self, lines: Vec<u8>) -> Result<()> {
-        self.session.limited(&self.doing, self.sink.send(Bytes::from(lines))).await
+        let mut lines = Bytes::from(lines);
+        while !lines.is_empty() {
+            let some = lines.split_to(lines.len().min(COPY_MESSAGE));
+            self.session.limited(&self.doing, self.sink.send(some)).await?;
+        }
+        Ok(())
     }
 
     /// Ends the copy, and says how many rows were written.

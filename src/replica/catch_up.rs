@@ -15,18 +15,22 @@ use crate::{
     postgres::Session,
     primary::{
         batch::record,
-        delta::{Cursor, Cut, Delta},
-        keys::Group,
+        delta::{Cursor, Delta},
+        keys::{ChangedKey, Group},
         look::{Changed, Since, look},
-        rows::{Lines, PIECE_BYTES},
+        reader::Cut,
+        rows::{Lines, PIECE_BYTES, Rows},
         source::Source,
     },
-    shape::Shape,
+    shape::{Key, Shape},
     snapshot::Snapshot,
 };
 
 /// How often a delta is cut anew because tables turned up while it was: each time more of them are known.
 const MAX_CUTS: u32 = 20;
+
+/// How many rows are removed at once: of a table without a key many may be equal.
+const KEYS_AT_ONCE: usize = 100_000;
 
 /// How far catching up came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +135,10 @@ async fn cut<'a>(
             return Ok(Err(Caught::Nothing));
         }
         match source.reader.cut(starts.clone(), &changed, false).await? {
-            Cut::Open(delta) if is_altered(&delta, tables) => return Ok(Err(Caught::Unfit)),
+            Cut::Open(delta) if is_altered(&delta, tables) => {
+                delta.end().await?;
+                return Ok(Err(Caught::Unfit));
+            }
             Cut::Open(delta) => return Ok(Ok(delta)),
             Cut::Again => {}
             Cut::Trimmed => return Ok(Err(Caught::Unfit)),
@@ -155,6 +162,12 @@ async fn write(replica: &Session, tables: &[Rc<Followed>], delta: &Delta<'_>) ->
     let followed = |id: i32| tables.iter().find(|table| table.id == id).map(Rc::as_ref);
     let truncated = delta.truncated().filter_map(|table| followed(table.id));
     empty(replica, &truncated.map(Followed::named).collect::<Vec<_>>()).await?;
+    for table in delta.read_anew() {
+        if let Some(followed) = followed(table.id) {
+            let rows = delta.all_rows(table, PIECE_BYTES, true).await?;
+            write_rows(replica, rows, &followed.shape).await.map_err(followed.to_blame())?;
+        }
+    }
     if !delta.is_small() {
         // All old rows go before the first new one comes: a value that has to be unique may have moved
         // from a row at the end of the delta to one at its start.
@@ -175,7 +188,14 @@ async fn write(replica: &Session, tables: &[Rc<Followed>], delta: &Delta<'_>) ->
             if delta.is_small() || table.shape.is_respellable() {
                 delete_group(replica, table, group).await?;
             }
-            write_rows(replica, delta, group, &table.shape).await.map_err(table.to_blame())?;
+            let written = match table.shape.is_keyless() {
+                true => write_nameless(replica, group, &table.shape).await,
+                false => {
+                    let rows = delta.rows(group, PIECE_BYTES, true).await?;
+                    write_rows(replica, rows, &table.shape).await
+                }
+            };
+            written.map_err(table.to_blame())?;
             changes += group.keys.len() as u64;
         }
     }
@@ -183,39 +203,68 @@ async fn write(replica: &Session, tables: &[Rc<Followed>], delta: &Delta<'_>) ->
 }
 
 async fn delete_group(replica: &Session, table: &Followed, group: &Group) -> Result<()> {
-    let keys = group.keys.iter().map(|changed| &changed.key);
-    delete(replica, &table.shape, keys).await.map_err(table.to_blame())
+    let keyless = table.shape.is_keyless();
+    let times = |changed: &ChangedKey| if keyless { changed.net.min(0).unsigned_abs() } else { 1 };
+    let keys = group.keys.iter().flat_map(|changed| (0..times(changed)).map(|_| &changed.key));
+    let keys: Vec<&Key> = keys.collect();
+    for some in keys.chunks(KEYS_AT_ONCE) {
+        delete(replica, &table.shape, some.iter().copied()).await.map_err(table.to_blame())?;
+    }
+    Ok(())
 }
 
-/// Copies the rows of a group that are there, as they come from the primary, into a table of this shape.
-async fn write_rows(replica: &Session, delta: &Delta<'_>, group: &Group, shape: &Shape) -> Result<()> {
-    let mut rows = delta.rows(group, PIECE_BYTES, true).await?;
-    let (mut copy, mut lines) = (None, Lines::default());
-    while let Some(piece) = rows.next().await? {
-        lines.push(shape, &piece)?;
-        if lines.are_many() {
-            send(replica, &mut copy, shape, lines.take()).await?;
+/// Writes the rows of a group that came, of a table without a key.
+async fn write_nameless(replica: &Session, group: &Group, shape: &Shape) -> Result<()> {
+    let mut writing = Writing { replica, shape, copy: None, lines: Lines::default() };
+    for changed in &group.keys {
+        for _ in 0..changed.net.max(0) {
+            if let Some(Some(text)) = changed.key.first() {
+                writing.lines.push_whole(shape, text)?;
+                writing.send_if_many().await?;
+            }
         }
     }
-    let rest = lines.take();
-    if !rest.is_empty() {
-        send(replica, &mut copy, shape, rest).await?;
-    }
-    match copy {
-        Some(copy) => copy.finish().await.map(drop),
-        None => Ok(()),
-    }
+    writing.finish().await
 }
 
-async fn send<'a>(
+/// Copies rows as they come from the primary into a table of this shape.
+async fn write_rows(replica: &Session, mut rows: Rows<'_>, shape: &Shape) -> Result<()> {
+    let mut writing = Writing { replica, shape, copy: None, lines: Lines::default() };
+    while let Some(piece) = rows.next().await? {
+        writing.lines.push(shape, &piece)?;
+        writing.send_if_many().await?;
+    }
+    writing.finish().await
+}
+
+/// Rows on their way into a table: where there are none, nothing is begun.
+struct Writing<'a> {
     replica: &'a Session,
-    copy: &mut Option<Copy<'a>>,
-    shape: &Shape,
-    lines: Vec<u8>,
-) -> Result<()> {
-    let copy = match copy {
-        Some(copy) => copy,
-        None => copy.insert(Copy::start(replica, shape).await?),
-    };
-    copy.send(lines).await
+    shape: &'a Shape,
+    copy: Option<Copy<'a>>,
+    lines: Lines,
+}
+
+impl Writing<'_> {
+    async fn send_if_many(&mut self) -> Result<()> {
+        if self.lines.are_many() { self.send().await } else { Ok(()) }
+    }
+
+    async fn send(&mut self) -> Result<()> {
+        let copy = match &mut self.copy {
+            Some(copy) => copy,
+            None => self.copy.insert(Copy::start(self.replica, self.shape).await?),
+        };
+        copy.send(self.lines.take()).await
+    }
+
+    async fn finish(mut self) -> Result<()> {
+        if !self.lines.is_empty() {
+            self.send().await?;
+        }
+        match self.copy {
+            Some(copy) => copy.finish().await.map(drop),
+            None => Ok(()),
+        }
+    }
 }

@@ -157,7 +157,8 @@ impl Planner {
 ///
 /// A row that changed while the table is copied is in the changelog since the copy's start: it is read
 /// again, so whichever of its states is copied here, or none, is right. Two rows that meet in another
-/// unique index have both changed: either may be left out.
+/// unique index have both changed: either may be left out. A table without a key is one piece, and stands where that
+/// was read: what came before is not written again.
 ///
 /// # Errors
 /// When a database fails, or the outcome is unknown: resume the plan.
@@ -181,7 +182,7 @@ pub async fn copy_chunk(
     }
     let into = if conflicts { "pg_temp.pgfanout_stage".to_owned() } else { shape.quoted() };
     let mut copy = Copy::start_into(replica, &format!("{into} ({columns})"), &shape.with_key()).await?;
-    let bytes = send_rows(primary, shape, chunk, &mut copy).await?;
+    let (bytes, stands) = send_rows(primary, shape, chunk, &mut copy).await?;
     let rows = copy.finish().await?;
     // Before it is committed here: a crash must not take back what a replica has, and a primary that was put
     // back does not know the name.
@@ -196,8 +197,8 @@ pub async fn copy_chunk(
     }
     let note = include_str!("../../sql/replica/chunk_copied.sql");
     let (row_count, byte_count) = (signed(rows), signed(bytes));
-    let parameters: [&(dyn ToSql + Sync); 7] =
-        [&table.id, &table.copy, &chunk.number, &row_count, &byte_count, &name.number, &name.token];
+    let parameters: [&(dyn ToSql + Sync); 8] =
+        [&table.id, &table.copy, &chunk.number, &row_count, &byte_count, &name.number, &name.token, &stands];
     if replica.execute("noting a copied piece", note, &parameters).await? != 1 {
         return Err(begun_anew(replica, table));
     }
@@ -207,7 +208,14 @@ pub async fn copy_chunk(
 
 /// Sends the rows of one moment: the short ones as they come, so that none of them costs more than its bytes, and
 /// the long ones in pieces.
-async fn send_rows(primary: &Session, shape: &Shape, chunk: &Chunk, copy: &mut Copy<'_>) -> Result<u64> {
+///
+/// Returns how many bytes they had; and, of a table without a key, that moment.
+async fn send_rows(
+    primary: &Session,
+    shape: &Shape,
+    chunk: &Chunk,
+    copy: &mut Copy<'_>,
+) -> Result<(u64, Option<String>)> {
     let doing = format!("reading a piece of {}", shape.quoted());
     // Locked before the snapshot is taken: a rewrite that comes between would leave an empty table to it.
     let begin = format!(
@@ -215,6 +223,12 @@ async fn send_rows(primary: &Session, shape: &Shape, chunk: &Chunk, copy: &mut C
         shape.quoted()
     );
     primary.begin(&doing, &begin).await?;
+    let read_at = if shape.is_keyless() {
+        let now = "SELECT pg_current_snapshot()::text";
+        Some(primary.query_one(&doing, now, &[]).await?.get(0))
+    } else {
+        None
+    };
     if let Some((set, keys)) = shape.set_range(chunk.after.as_deref(), chunk.until.as_deref())? {
         let keys: Vec<_> = keys.iter().map(|key| key as &(dyn ToSql + Sync)).collect();
         primary.query_one(&doing, &set, &keys).await?;
@@ -234,7 +248,7 @@ async fn send_rows(primary: &Session, shape: &Shape, chunk: &Chunk, copy: &mut C
     sending.flush().await?;
     let bytes = sending.bytes;
     primary.commit().await?;
-    Ok(bytes)
+    Ok((bytes, read_at))
 }
 
 /// Rows on their way.

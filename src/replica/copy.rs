@@ -112,7 +112,11 @@ impl Copier {
     async fn complete(&self, replica: &Session, table: &Rc<Followed>) -> Result<()> {
         let source = Source::connect(&self.from, &self.replica).await?;
         self.compare_histories(&source.control, replica, table).await?;
-        let mut from = table.own.clone();
+        // Not where it stood when it was taken up: a table without a key moves by its copy.
+        let stands = "SELECT snapshot::text FROM pgfanout.replicated_table WHERE id = $1";
+        let row = replica.query_one("reading where a table stands", stands, &[&table.id]).await?;
+        let noted: Option<&str> = row.get(0);
+        let mut from = noted.map(|text| state::snapshot(replica.database(), text)).transpose()?;
         while let Some(snapshot) = &from {
             let caught = catch_up_table(replica, &self.replica, &source, table, snapshot).await;
             match caught.map_err(table.to_blame())? {

@@ -128,8 +128,14 @@ pub async fn finish(replica: &Session, definition: &TableDefinition) -> Result<(
     let Some(found) = find_same(replica, definition).await? else {
         return Err(missing_again(replica, definition));
     };
-    for index in definition.secondary_indexes().filter(|index| !found.has_index(index)) {
-        execute(replica, definition, &index.statement).await?;
+    for Index { table, name, statement, .. } in
+        definition.secondary_indexes().filter(|index| !found.has_index(index))
+    {
+        let doing = format!(
+            "building index {name} of {table} as the primary has it (if that can't be, remedy: build one of that \
+             name there by hand) with: {statement}"
+        );
+        replica.run(&doing, statement).await?;
     }
     let Some(found) = find_same(replica, definition).await? else {
         return Err(missing_again(replica, definition));
@@ -177,6 +183,10 @@ async fn refuse_differences(replica: &Session, primary: &TableDefinition) -> Res
     if differences.is_empty() {
         return Ok(());
     }
+    // What a column lacks may be its type, first of all.
+    let absent = absent_needs(replica, primary).await?;
+    let lacking = absent.iter().filter_map(|(need, _)| Difference::absent(&primary.table, need));
+    let differences: Vec<Difference> = lacking.chain(differences).collect();
     let sentences: Vec<_> = differences.iter().map(Difference::to_string).collect();
     Err(unfit(replica, &sentences.join(". ")))
 }
@@ -191,6 +201,14 @@ async fn make_needs(replica: &Session, definition: &TableDefinition) -> Result<(
         execute(replica, definition, statement).await?;
     }
     Ok(())
+}
+
+/// What is in the way of making a table that is not there, and how to remove it.
+///
+/// # Errors
+/// When the link breaks.
+pub async fn refusal_to_make(replica: &Session, definition: &TableDefinition) -> Result<Option<String>> {
+    Ok(refusal(&absent_needs(replica, definition).await?))
 }
 
 /// What is in the way of making what is absent, and how to remove it.

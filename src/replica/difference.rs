@@ -19,6 +19,19 @@ pub struct Difference {
     pub remedy: String,
 }
 
+impl Difference {
+    /// That something is not there which the table needs, if a statement makes it.
+    pub(super) fn absent(table: &str, need: &Need) -> Option<Self> {
+        Some(Self {
+            table: table.to_owned(),
+            subject: format!("{} {}", need.kind, need.identity),
+            found: "none".to_owned(),
+            expected: "it".to_owned(),
+            remedy: need.statement.clone()?,
+        })
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { table, subject, found, expected, remedy } = self;
@@ -110,6 +123,12 @@ fn column_difference(table: &str, column: &Column, found: Option<&Column>) -> Op
     })
 }
 
+/// A string as SQL takes it, whatever the session's settings.
+fn quote_literal(text: &str) -> String {
+    let escapes = if text.contains('\\') { "E" } else { "" };
+    format!("{escapes}'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
 /// Types of one name may still differ. An enum may have more labels than the primary's; a composite type's
 /// text form goes by the place of its attributes.
 fn type_differences(need: &Need, found: &Need) -> Vec<Finding> {
@@ -120,10 +139,21 @@ fn type_differences(need: &Need, found: &Need) -> Vec<Finding> {
     let lacking = need.parts.iter().zip(&need.additions).filter(|(part, _)| !found.parts.contains(part));
     let added = || lacking.clone().filter_map(|(_, addition)| addition.clone()).collect::<Vec<_>>();
     if is_enum(need) && is_enum(found) {
+        // One in its place that the primary does not have was renamed on one side: its rows go along.
+        let renamed = |label: &String| {
+            let place = need.parts.iter().position(|part| part == label)?;
+            let other = found.parts.get(place).filter(|other| !need.parts.contains(other))?;
+            let same_size = need.parts.len() == found.parts.len();
+            same_size.then(|| {
+                let (from, to) = (quote_literal(other), quote_literal(label));
+                format!("ALTER TYPE {} RENAME VALUE {from} TO {to}", need.identity)
+            })
+        };
         return lacking
             .clone()
             .map(|(label, addition)| {
-                ("no such label".to_owned(), format!("{label:?}"), addition.clone().unwrap_or_default())
+                let remedy = renamed(label).or_else(|| addition.clone()).unwrap_or_default();
+                ("no such label".to_owned(), format!("{label:?}"), remedy)
             })
             .collect();
     }

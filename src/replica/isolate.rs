@@ -37,7 +37,7 @@ pub struct Isolated {
 }
 
 /// Whether the table or a column of it is gone, and what was in it: should it be there again, it is another.
-fn is_loss(error: &Error) -> bool {
+pub(super) fn is_loss(error: &Error) -> bool {
     let gone = [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE];
     error.sqlstate().is_some_and(|state| gone.contains(state))
 }
@@ -61,20 +61,14 @@ impl Replica {
         error.refused_table().filter(|_| self.on_table_error == OnTableError::Isolate)
     }
 
-    /// Whether a failure to apply a batch may lie with one table, and something is to be done about that:
-    /// catching up tells with which.
-    #[must_use]
-    pub fn may_isolate(&self, error: &Error) -> bool {
-        error.is_refusal() && (is_loss(error) || self.on_table_error == OnTableError::Isolate)
-    }
-
     /// Sets the table aside with which a failure lies, if that is wanted; says whether it did. What is open is
     /// given up. Reload after it.
     ///
     /// # Errors
     /// When the replica takes not even a note of it, or is not where it was believed to be.
     pub async fn isolate(&mut self, error: &Error) -> Result<bool> {
-        let Some(of) = error.refused_table().filter(|_| self.may_isolate(error)) else { return Ok(false) };
+        let isolates = is_loss(error) || self.on_table_error == OnTableError::Isolate;
+        let Some(of) = error.refused_table().filter(|_| isolates) else { return Ok(false) };
         self.renew().await?;
         let (id, cause) = (of.id, error.halt());
         let (schema, table) = &of.table;
@@ -160,9 +154,11 @@ impl Replica {
         self.tables.iter().find(fits).cloned()
     }
 
-    /// A table whose copy is due.
+    /// A table whose copy is due, and that fits.
     #[must_use]
     pub fn next_to_copy(&self) -> Option<Rc<Followed>> {
-        self.tables.iter().find(|table| table.copying && !self.is_isolated(table.id)).cloned()
+        let due =
+            |table: &&Rc<Followed>| table.copying && table.definition > ANEW && !self.is_isolated(table.id);
+        self.tables.iter().find(due).cloned()
     }
 }

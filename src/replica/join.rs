@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 use tokio_postgres::types::ToSql;
 
 use super::{
+    alter::{compare, is_renamed},
     create::create_missing,
     definition::TableDefinition,
     empty::empty,
+    isolate::is_loss,
     state::{ANEW, Followed, Replica, execute},
 };
 use crate::{
@@ -86,13 +88,15 @@ async fn join_table(
     };
     let stands = followed.own.as_ref().or(replica.position.as_ref().map(|position| &position.snapshot));
     let missed = |xid| stands.is_none_or(|snapshot| !snapshot.contains(xid));
-    let renumbered = followed.definition == ANEW;
-    if followed.definition != table.definition || replica.is_isolated(table.id) {
-        // That a table has to be copied again must not be forgotten before its copy begins.
-        compare(replica, source, table, if renumbered { ANEW } else { table.definition }).await?;
+    let renamed = is_renamed(followed, table);
+    // One that was set aside for that is made anew.
+    if followed.gone && !renamed && !replica.is_isolated(table.id) {
+        return Err(replica.is_gone(table.id, (&table.schema, &table.table)));
     }
-    let copied =
-        renumbered || table.rewritten.is_some_and(missed) || is_left_behind(source, followed).await?;
+    let altered = renamed || followed.definition != table.definition || replica.is_isolated(table.id);
+    let copied = altered && compare(replica, source, (followed, table), existing).await?
+        || table.rewritten.is_some_and(missed)
+        || is_left_behind(source, followed).await?;
     if copied {
         begin_copy_anew(replica, source, table).await?;
     }
@@ -218,6 +222,7 @@ async fn leave(replica: &mut Replica, captured: &[Captured], joined: &mut Joined
 /// Makes the table, or checks the one that is there, and notes the moment from which its copy starts.
 async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: ExistingRows) -> Result<()> {
     let definition = definition(source, table).await?;
+    let (rows, bytes) = table.size(&source.control).await?;
     // The moment is held on the primary before anything is noted here: no change after it is trimmed.
     let start = source.hold(&replica.name).await?;
     replica.begin().await?;
@@ -239,15 +244,15 @@ async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: E
         &from,
         &start.number,
         &start.token,
-        &table.rows,
-        &table.bytes,
+        &rows,
+        &bytes,
     ];
     replica.session.execute("registering a table", insert, &parameters).await?;
     replica.session.commit().await
 }
 
 /// A table that is there must be empty, unless its rows are to be replaced: they may be somebody's.
-async fn replace_rows(replica: &Replica, table: &Captured, existing: ExistingRows) -> Result<()> {
+pub(super) async fn replace_rows(replica: &Replica, table: &Captured, existing: ExistingRows) -> Result<()> {
     match existing {
         ExistingRows::Replace => empty(&replica.session, &[(table.id, &table.schema, &table.table)]).await,
         ExistingRows::Refuse => {
@@ -267,27 +272,35 @@ async fn replace_rows(replica: &Replica, table: &Captured, existing: ExistingRow
     }
 }
 
-/// Compares a table that was altered on the primary, and notes its columns if the replica's fit.
-async fn compare(replica: &Replica, source: &Source, table: &Captured, noted: i64) -> Result<()> {
-    let definition = definition(source, table).await?;
-    replica.begin().await?;
-    let created = create_missing(&replica.session, &definition).await?;
-    let update = include_str!("../../sql/replica/alter_table.sql");
-    let parameters: [&(dyn ToSql + Sync); 7] =
-        [&table.id, &table.schema, &table.table, &table.columns, &table.key, &noted, &created];
-    replica.session.execute("noting a table's definition", update, &parameters).await?;
-    replica.session.commit().await
+/// Why a table is refused, where comparing it with the primary's shows that; what is open on the replica is given up.
+pub async fn cause(replica: &mut Replica, source: &Source, error: Error) -> Error {
+    let Some(of) = error.refused_table().filter(|_| !is_loss(&error)) else { return error };
+    let comparing = async {
+        replica.renew().await?;
+        let captured = source.captured().await?;
+        let Some(table) = captured.iter().find(|table| table.id == of.id) else { return Ok(()) };
+        let definition = definition(source, table).await?;
+        replica.begin().await?;
+        let compared = create_missing(&replica.session, &definition).await;
+        compared.map_err(Error::of_table(table.id, &table.schema, &table.table))?;
+        replica.session.commit().await
+    };
+    match comparing.await {
+        Err(found) if found.refused_table().is_some() => found,
+        _ => error,
+    }
 }
 
 /// Empties a table whose rows can't be caught up, and has it copied again from now on.
 async fn begin_copy_anew(replica: &Replica, source: &Source, table: &Captured) -> Result<()> {
+    let (rows, bytes) = table.size(&source.control).await?;
     let start = source.hold(&replica.name).await?;
     replica.begin().await?;
     empty(&replica.session, &[(table.id, &table.schema, &table.table)]).await?;
     first_position(replica, &start).await?;
     let (restart, from) = (include_str!("../../sql/replica/copy_anew.sql"), start.to.to_string());
     let parameters: [&(dyn ToSql + Sync); 7] =
-        [&table.id, &from, &start.number, &start.token, &table.rows, &table.bytes, &table.definition];
+        [&table.id, &from, &start.number, &start.token, &rows, &bytes, &table.definition];
     replica.session.execute("starting a copy anew", restart, &parameters).await?;
     replica.session.commit().await
 }
@@ -304,7 +317,8 @@ async fn first_position(replica: &Replica, start: &Batch) -> Result<()> {
     replica.session.execute("noting the position", note, &parameters).await.map(drop)
 }
 
-async fn definition(source: &Source, table: &Captured) -> Result<TableDefinition> {
+/// What the primary has.
+pub(super) async fn definition(source: &Source, table: &Captured) -> Result<TableDefinition> {
     let reading = TableDefinition::read(&source.control, table.relation, &table.key);
     reading.await?.ok_or_else(|| {
         Error::Disconnected(format!("primary: table {}.{} was dropped just now", table.schema, table.table))

@@ -1,5 +1,6 @@
 //! A replica: where it stands, and what brings it forward.
 
+pub mod alter;
 pub mod apply;
 pub mod at_once;
 pub mod catch_up;

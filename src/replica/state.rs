@@ -21,6 +21,9 @@ const VERSION: i32 = 1;
 /// The definition of a table that has to be copied again; the primary's begin with 1.
 pub const ANEW: i64 = 0;
 
+/// Stands for the definition of a table that does not fit the one it was checked against: it is compared again.
+const UNFIT: i64 = -1;
+
 /// Settings of a session that writes. Foreign keys and ordinary triggers were obeyed on the primary.
 /// Keys are always looked up by index, also where a plan was made while the table was small. And nothing is
 /// written outside of a transaction that was [begun](begin): what is sent along with a BEGIN must not be
@@ -82,6 +85,8 @@ pub struct Followed {
     pub copying: bool,
     /// Whether pgfanout made it.
     pub created: bool,
+    /// Whether it is not there.
+    pub gone: bool,
 }
 
 impl Followed {
@@ -121,6 +126,14 @@ pub async fn connect(database: &Database, application: &str) -> Result<Session> 
 /// When it fails or the link breaks.
 pub async fn begin(session: &Session) -> Result<()> {
     session.begin("beginning a transaction", "BEGIN READ WRITE").await
+}
+
+/// Reads a position that is noted on a replica.
+///
+/// # Errors
+/// When it is none.
+pub(super) fn snapshot(replica: &str, text: &str) -> Result<Snapshot> {
+    text.parse().map_err(|error| Error::Unfit(format!("{replica}: position {text:?}: {error}")))
 }
 
 /// Runs one statement in the open transaction, or, where there is none, in one of its own.
@@ -224,7 +237,7 @@ impl Replica {
     fn read_position(&self, row: &tokio_postgres::Row) -> Result<Position> {
         Ok(Position {
             epoch: row.get("epoch"),
-            snapshot: self.snapshot(row.get("snapshot"))?,
+            snapshot: snapshot(self.session.database(), row.get("snapshot"))?,
             name: (row.get("number"), row.get("token")),
             term: row.get("term"),
         })
@@ -233,12 +246,19 @@ impl Replica {
     async fn read_table(&self, row: &tokio_postgres::Row) -> Result<Followed> {
         let (id, name): (i32, (&str, &str)) =
             (row.get("id"), (row.get("schema_name"), row.get("table_name")));
-        let (lost, definition): (bool, i64) = (row.get("lost"), row.get("definition"));
+        let (lost, mut definition): (bool, i64) = (row.get("lost"), row.get("definition"));
         if lost && definition != ANEW {
             self.have_copied_anew(id).await?;
+            definition = ANEW;
         }
+        let gone = row.get::<_, Option<u32>>("oid").is_none();
         let shape = match self.read_shape(row, name).await {
             Err(error) if self.is_isolated(id) && error.is_refusal() => Shape::unknown(name.0, name.1),
+            // It may fit what the primary has by now; else comparing tells how it does not.
+            Err(error) if error.is_refusal() => {
+                definition = if definition == ANEW { ANEW } else { UNFIT };
+                Shape::unknown(name.0, name.1)
+            }
             found => found.map_err(Error::of_table(id, name.0, name.1))?,
         };
         let own: Option<&str> = row.get("snapshot");
@@ -246,34 +266,30 @@ impl Replica {
         Ok(Followed {
             id,
             shape,
-            definition: if lost { ANEW } else { definition },
-            own: own.map(|text| self.snapshot(text)).transpose()?,
+            definition,
+            own: own.map(|text| snapshot(self.session.database(), text)).transpose()?,
             name: number.zip(token),
             copy: row.get("copy"),
             copying: row.get("copying"),
             created: row.get("created"),
+            gone,
         })
     }
 
     async fn read_shape(&self, row: &tokio_postgres::Row, name: (&str, &str)) -> Result<Shape> {
         let Some(oid) = row.get::<_, Option<u32>>("oid") else {
-            return Err(Error::Unfit(format!(
-                "{}: table {}.{} is gone; to have it copied anew, run there: \
-                 DELETE FROM pgfanout.replicated_table WHERE id = {}",
-                self.session.database(),
-                name.0,
-                name.1,
-                row.get::<_, i32>("id"),
-            )));
+            return Err(self.is_gone(row.get("id"), name));
         };
         let (columns, key): (Vec<String>, Vec<String>) = (row.get("columns"), row.get("key_columns"));
         Shape::read(&self.session, name, oid, &columns, &key).await
     }
 
-    fn snapshot(&self, text: &str) -> Result<Snapshot> {
-        let malformed =
-            |error| Error::Unfit(format!("{}: position {text:?}: {error}", self.session.database()));
-        text.parse().map_err(malformed)
+    /// Whether a table does not fit what was noted of it: the list of tables is to be compared with the primary's.
+    #[must_use]
+    pub fn has_unfit(&self) -> bool {
+        let unfit =
+            |table: &Rc<Followed>| table.definition == UNFIT || (table.gone && !self.is_isolated(table.id));
+        self.tables.iter().any(unfit)
     }
 
     /// The table of this name, if it is replicated and stands at the replica's position.

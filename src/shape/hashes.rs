@@ -19,7 +19,11 @@ impl Shape {
     /// `SELECT`s the `key` of each row behind a key up to another, with its `hash`.
     #[must_use]
     pub fn select_hashes(&self, from_start: bool, to_end: bool) -> String {
-        let filter = filter(&self.range(from_start, to_end, parameter));
+        let conditions = self.range(from_start, to_end, parameter);
+        if self.is_keyless() {
+            return self.select_counts(&conditions);
+        }
+        let filter = filter(&conditions);
         format!(
             "SELECT {} AS key, {} AS hash FROM {} t{filter}",
             self.key_text(),
@@ -32,6 +36,9 @@ impl Shape {
     /// `hash`, and its text if the last parameter is true.
     #[must_use]
     pub fn select_hashes_by_keys(&self) -> String {
+        if self.is_keyless() {
+            return self.select_counts_by_rows();
+        }
         format!(
             "SELECT k.n, {} AS key, {} AS hash, CASE WHEN ${}::bool THEN convert_from({}, 'UTF8') END AS row \
              FROM {} JOIN {} t ON {}",

@@ -11,10 +11,11 @@ impl Shape {
         (self.oid, self.width)
     }
 
-    /// Whether it has columns of its own, whose values the following statements keep.
+    /// Whether it has columns of its own, whose values the following statements keep. Without a key nothing tells
+    /// whose they were: new rows have the columns' defaults.
     #[must_use]
     pub fn has_own(&self) -> bool {
-        !self.own.is_empty()
+        !self.own.is_empty() && !self.is_keyless()
     }
 
     /// The statements that make room for values and rows, for the rest of the transaction.

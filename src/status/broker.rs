@@ -3,17 +3,12 @@
 use std::pin::Pin;
 
 use futures_util::future::{join, join_all, select_ok};
-use lapin::{
-    Connection, ErrorKind,
-    options::QueueDeclareOptions,
-    protocol::{AMQPErrorKind, AMQPSoftError},
-    types::FieldTable,
-};
+use lapin::{Connection, options::QueueDeclareOptions, protocol::AMQPSoftError, types::FieldTable};
 use serde::Serialize;
 
 use super::LIMIT;
 use crate::{
-    broker::{connect, queue_name},
+    broker::{connect, is_soft, queue_name},
     config::{self, Config},
     error::{Error, Result},
     postgres::within,
@@ -106,7 +101,7 @@ async fn queue(connection: &Connection, name: &str) -> Queue {
             messages: Some(messages),
             consumers: Some(consumers),
         },
-        Err(error) if is_missing(&error) => untold(name, QueueState::Missing),
+        Err(error) if is_soft(&error, AMQPSoftError::NOTFOUND) => untold(name, QueueState::Missing),
         Err(_) => untold(name, QueueState::Unreachable),
     }
 }
@@ -119,12 +114,6 @@ async fn declare(connection: &Connection, name: &str) -> Result<(u32, u32)> {
     let declared = channel.queue_declare(name.into(), passive, FieldTable::default()).await;
     let queue = declared.map_err(Error::broker(&doing))?;
     Ok((queue.message_count(), queue.consumer_count()))
-}
-
-fn is_missing(error: &Error) -> bool {
-    let Error::Broker { source, .. } = error else { return false };
-    let not_found = AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND);
-    matches!(source.kind(), ErrorKind::ProtocolError(refusal) if *refusal.kind() == not_found)
 }
 
 fn untold(name: &str, state: QueueState) -> Queue {

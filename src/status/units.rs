@@ -29,7 +29,7 @@ pub(super) fn bytes(number: f64) -> String {
 }
 
 /// `0.2 s`, `45 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     if seconds < 9.95 {
         return format!("{seconds:.1} s");
     }

@@ -83,6 +83,14 @@ impl Pair {
         Ok(Self { control, primary, replica, epoch, name })
     }
 
+    /// About how many rows a table has, and how many bytes it takes.
+    ///
+    /// # Errors
+    /// When the link breaks.
+    pub(super) async fn size(&self, table: &Captured) -> Result<(i64, i64)> {
+        table.size(&self.control).await
+    }
+
     /// The tables that are captured; one whose triggers are not all there is told to be broken.
     ///
     /// # Errors
@@ -264,7 +272,7 @@ async fn find(
     values: bool,
 ) -> Result<HashMap<usize, Found>> {
     let keys: Vec<_> = keys.iter().map(|key| shape.key_values(key)).collect::<Result<_>>()?;
-    let mut parameters: Vec<Text> = key_arrays(shape.key.len(), keys.iter());
+    let mut parameters: Vec<Text> = key_arrays(shape.key_width(), keys.iter());
     parameters.push(Text(values.to_string()));
     let parameters: Vec<&(dyn ToSql + Sync)> =
         parameters.iter().map(|parameter| parameter as &(dyn ToSql + Sync)).collect();
@@ -279,7 +287,7 @@ async fn find(
 
 /// A key (the text of a row) as the changelog has it.
 fn logged_key(shape: &Shape, key: &str) -> Result<String> {
-    if shape.key.len() > 1 {
+    if shape.key.len() != 1 {
         return Ok(key.to_owned());
     }
     let value = shape.key_values(key)?.pop().flatten();

@@ -39,6 +39,9 @@ const STANDING: Duration = Duration::from_secs(10);
 /// How often a replica's position is read meanwhile.
 const INTERVAL: Duration = Duration::from_millis(20);
 
+/// What stands for a row of a table without a key, whose name is all that it holds.
+const NAMELESS: &str = "a row without a key";
+
 /// A range's rows on one side.
 #[derive(PartialEq, Eq)]
 struct Sum {
@@ -84,8 +87,8 @@ pub(super) async fn verify(pair: &Pair, captured: &Captured, options: &Options) 
 
 impl Comparison<'_> {
     async fn all_ranges(&mut self) -> Result<()> {
-        let captured = self.table.captured;
-        let (rows, bytes) = (captured.rows.unsigned_abs(), captured.bytes.unsigned_abs());
+        let (rows, bytes) = self.pair.size(self.table.captured).await?;
+        let (rows, bytes) = (rows.unsigned_abs(), bytes.unsigned_abs());
         let row_bytes = bytes.checked_div(rows).unwrap_or(UNKNOWN_ROW_BYTES).max(1);
         let range_rows = (RANGE_BYTES / row_bytes).clamp(1, RANGE_ROWS);
         let bar = log::row_bar(&self.outcome.table, rows);
@@ -193,7 +196,11 @@ impl Comparison<'_> {
         let (still, new): (Vec<_>, Vec<_>) = wrong.partition(|difference| touched.contains(&difference.key));
         self.outcome.repaired -= still.len() as u64;
         for difference in &new {
-            self.outcome.note(difference.clone(), self.options.list);
+            let mut shown = difference.clone();
+            if self.table.here.is_keyless() && !self.options.show_values {
+                NAMELESS.clone_into(&mut shown.key);
+            }
+            self.outcome.note(shown, self.options.list);
         }
         if self.options.repair && !new.is_empty() {
             self.pair.touch(self.table, &new).await?;

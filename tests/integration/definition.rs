@@ -12,12 +12,20 @@ use pgfanout::{
     },
 };
 
-const RICH: &str = include_str!("definition/rich.sql");
+/// Tables with all that a definition can hold, of what both servers know.
+fn rich(pair: &Pair) -> String {
+    let rich = include_str!("definition/rich.sql");
+    if pair.both_know("the multirange of an own range", 14) {
+        return rich.to_owned();
+    }
+    let lines: Vec<&str> = rich.lines().filter(|line| !line.contains("float_multirange")).collect();
+    lines.join("\n")
+}
 
 #[actix::test]
 async fn what_is_created_is_what_the_primary_has() {
     let pair = Pair::start().await;
-    pair.run("a", RICH).await;
+    pair.run("a", &rich(&pair)).await;
     let tables = pair.tables().await;
     assert_eq!(tables.len(), 8);
     for table in &tables {
@@ -28,17 +36,18 @@ async fn what_is_created_is_what_the_primary_has() {
         assert_eq!(&pair.on_replica(table).await, table);
         assert_eq!(pair.differences(table).await, []);
     }
-    let (expected, found) = (pair.dump("a"), pair.dump("b"));
-    for (expected, found) in expected.lines().zip(found.lines()) {
+    if let Some((expected, found)) = pair.dumps() {
+        for (expected, found) in expected.lines().zip(found.lines()) {
+            assert_eq!(found, expected);
+        }
         assert_eq!(found, expected);
     }
-    assert_eq!(found, expected);
 }
 
 #[actix::test]
 async fn creating_again_is_harmless_at_every_point() {
     let pair = Pair::start().await;
-    pair.run("a", RICH).await;
+    pair.run("a", &rich(&pair)).await;
     let tables = pair.tables().await;
     for table in &tables {
         assert!(pair.create(table).await.unwrap());
@@ -98,9 +107,12 @@ async fn what_guards_the_primary_alone_stays_there() {
     let table = pair.table("t").await;
     assert!(pair.create(&table).await.unwrap());
     finish(&pair.replica, &table).await.unwrap();
-    let dump = pair.dump("b");
-    for absent in ["FUNCTION", "TRIGGER", "REFERENCES", "RULE", "POLICY", "unproven", "broken", "UNLOGGED"] {
-        assert!(!dump.contains(absent), "{absent}: {dump}");
+    if let Some(dump) = pair.dump("b") {
+        for absent in
+            ["FUNCTION", "TRIGGER", "REFERENCES", "RULE", "POLICY", "unproven", "broken", "UNLOGGED"]
+        {
+            assert!(!dump.contains(absent), "{absent}: {dump}");
+        }
     }
 }
 
@@ -134,7 +146,7 @@ async fn what_is_not_copied_but_needed_is_refused_by_name_and_leaves_nothing_beh
     ] {
         assert!(text.contains(name), "{name}: {text}");
     }
-    assert!(!pair.dump("b").contains("CREATE"));
+    assert!(pair.dump("b").is_none_or(|dump| !dump.contains("CREATE")));
     pair.run("b", functions).await;
     pair.run("b", "CREATE TABLE other (x int)").await;
     assert!(pair.create(&table).await.unwrap());
@@ -164,7 +176,7 @@ async fn tables_that_share_a_type_are_created_at_once() {
     )
     .await;
     let (t, u) = (pair.table("t").await, pair.table("u").await);
-    let config = pair.cluster.url("b").parse().unwrap();
+    let config = pair.cluster("b").url("b").parse().unwrap();
     let other = Database::new("b", config).connect("test").await.unwrap();
     let second = async {
         other.run("beginning", "BEGIN").await.unwrap();

@@ -4,9 +4,10 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use pgfanout_testbed::process::Finished;
+use pgfanout_testbed::{process::Finished, world::Database};
 
 use crate::{
     messages::until_following,
@@ -69,7 +70,7 @@ async fn the_readmes_configuration_is_one() {
     fs::write(&file, example.replace(".example.com", ".invalid")).unwrap();
     let finished = program().env("BROKER_PASSWORD", "secret").once("check", &file, &[]).await;
     assert_eq!(finished.code, Some(1), "{}", finished.stderr);
-    assert!(finished.stderr.contains("\nprimary: connecting"), "{}", finished.stderr);
+    assert!(finished.stdout.contains("\nerror    primary: connection: "), "{}", finished.stdout);
 }
 
 #[tokio::test]
@@ -85,19 +86,28 @@ async fn the_readmes_privileges_are_enough() {
     let mut config = world.config();
     let url = format!("amqp://{user}:narrow@127.0.0.1:{}/%2f", world.broker().port());
     config.broker.as_mut().unwrap().urls = vec![url];
-    let replica = world.replica(1);
-    let version = replica.client().await.query_one("SHOW server_version_num", &[]).await.unwrap();
-    let narrow = version.get::<_, &str>(0) >= "150000";
-    if narrow {
-        let rights = format!(
-            "CREATE ROLE {user} LOGIN PASSWORD 'narrow'; GRANT CREATE ON DATABASE {} TO {user};
-             GRANT SET ON PARAMETER session_replication_role TO {user}; GRANT CREATE ON SCHEMA public TO {user}",
-            replica.name()
-        );
-        replica.execute(&rights).await;
-        let (port, name) = (replica.cluster().port(), replica.name());
-        config.replicas[0].url = format!("postgresql://{user}:narrow@127.0.0.1:{port}/{name}");
+    let (primary, replica) = (world.primary(), world.replica(1));
+    let Some(psql) = replica.cluster().program_if_there("psql", "making roles by the script") else { return };
+    replica.execute("CREATE SCHEMA \"of its own\"").await;
+    // They may be databases of one server.
+    let roles = [("primary", primary, format!("{user}_primary")), ("replica", replica, user.clone())];
+    for (side, database, role) in &roles {
+        // Also where it was run before.
+        for _ in 0..2 {
+            make_role(&psql, database, side, role);
+        }
+        database.execute(&format!("ALTER ROLE {role} PASSWORD 'narrow'")).await;
     }
+    let narrow = replica.cluster().knows("a replica's role that is no superuser", 15);
+    let client = replica.client().await;
+    let superuser = client.query_one("SELECT rolsuper FROM pg_roles WHERE rolname = $1", &[&user]).await;
+    assert_eq!(superuser.unwrap().get::<_, bool>(0), !narrow);
+    let url = |database: &Database, role: &str| {
+        format!("postgresql://{role}:narrow@127.0.0.1:{}/{}", database.cluster().port(), database.name())
+    };
+    (config.primary.url, config.replicas[0].url) = (url(primary, &roles[0].2), url(replica, &user));
+    let Finished { code, stdout, .. } = program().once("check", &config.write(), &[]).await;
+    assert_eq!(code, Some(0), "{stdout}");
     let mut pgfanout = program().run(&config.write());
     until_same(&world, &["t"]).await;
     until_following(&world).await;
@@ -107,7 +117,20 @@ async fn the_readmes_privileges_are_enough() {
     let Finished { code, stderr, .. } = program().once("uninstall", &config.write(), &[]).await;
     assert_eq!(code, Some(0), "{stderr}");
     world.broker().ctl(&["delete_user", &user]).await;
-    if narrow {
-        replica.execute(&format!("DROP OWNED BY {user} CASCADE; DROP ROLE {user}")).await;
+    for (_, database, role) in &roles {
+        let end =
+            format!("REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role} CASCADE; DROP ROLE {role}");
+        database.execute(&end).await;
     }
+}
+
+/// As the script says that it is to be run.
+fn make_role(psql: &Path, database: &Database, side: &str, role: &str) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/roles.sql");
+    let (side, role) = (format!("side={side}"), format!("role={role}"));
+    let output = Command::new(psql)
+        .args(["-X", "-v", "ON_ERROR_STOP=1", "-v", &side, "-v", &role, "-d", &database.url(), "-f", script])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -101,3 +101,23 @@ async fn what_only_a_replica_refuses_halts_it_until_it_is_mended_with_a_broker()
 async fn what_only_a_replica_refuses_halts_it_until_it_is_mended_without_a_broker() {
     what_only_a_replica_refuses_halts_it(Mode::Postgres).await;
 }
+
+/// An index that the primary has, and this replica cannot: its rows are there, and it goes on when that is mended.
+#[tokio::test]
+async fn an_index_that_a_replica_cannot_build_halts_it_until_it_can() {
+    let world = world(Mode::Broker, 2).build().await;
+    world.primary().execute(SETUP).await;
+    world.primary().execute("ALTER TABLE t ADD UNIQUE (v)").await;
+    world.replica(1).execute("CREATE TABLE other (x int); CREATE INDEX t_v_key ON other (x)").await;
+    let mut pgfanout = begin(&world);
+    let halted = |line: &Value| line["event"] == "halted" && line["replica"] == "r1";
+    let line = pgfanout.wait_for(0, "that r1 halted", PATIENCE, halted).await;
+    let message = line["message"].as_str().unwrap();
+    for word in ["replica r1", "index t_v_key of public.t", "remedy", "SQLSTATE 42P07", "goes on by itself"] {
+        assert!(message.contains(word), "{word}: {message}");
+    }
+    world.replica(1).execute("DROP TABLE other").await;
+    until_same(&world, TABLES).await;
+    crate::bank::until_joined(&world, TABLES.len()).await;
+    world.replica(1).execute("ALTER TABLE t DROP CONSTRAINT t_v_key").await;
+}

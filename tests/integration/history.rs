@@ -175,6 +175,10 @@ async fn run_past(primary: &Database, transactions: u32) {
 async fn numbers_that_come_round_again_are_not_taken_for_what_they_were() {
     let world = world(Mode::Broker, 2).own_primary(&[]).build().await;
     let primary = world.primary();
+    let Some(pg_basebackup) = primary.cluster().program_if_there("pg_basebackup", "a primary put back")
+    else {
+        return;
+    };
     primary.execute(SETUP).await;
     let config = world.config().write();
     let mut pgfanout = program().run(&config);
@@ -183,7 +187,7 @@ async fn numbers_that_come_round_again_are_not_taken_for_what_they_were() {
     // Stops r2 where it is: what is published waits in its queue.
     let away = world.replica(2).client().await;
     away.batch_execute("BEGIN; LOCK TABLE pgfanout.position").await.unwrap();
-    primary.cluster().back_up_online().await;
+    primary.cluster().back_up_online(&pg_basebackup).await;
     for lost in 101..110 {
         primary
             .execute(&format!("INSERT INTO t VALUES ({lost}, 'lost'); DELETE FROM t WHERE id = {lost} - 100"))
@@ -226,10 +230,14 @@ async fn until_follows(config: &Path, replicas: usize) {
 async fn a_backup_started_as_another_primary_is_told_from_it() {
     let world = world(Mode::Postgres, 1).own_primary(&[]).build().await;
     let primary = world.primary();
+    let Some(pg_basebackup) = primary.cluster().program_if_there("pg_basebackup", "a backup as a primary")
+    else {
+        return;
+    };
     primary.execute(SETUP).await;
     let mut pgfanout = begin(&world);
     until_same(&world, TABLES).await;
-    primary.cluster().back_up_online().await;
+    primary.cluster().back_up_online(&pg_basebackup).await;
     let twin = primary.cluster().start_backup().await;
     primary.execute("INSERT INTO t VALUES (101, 'here')").await;
     until_same(&world, TABLES).await;
@@ -253,6 +261,9 @@ async fn a_backup_started_as_another_primary_is_told_from_it() {
 async fn a_primary_moved_by_dump_and_restore_or_swapped_is_told_from_the_old_one() {
     let world = world(Mode::Broker, 1).build().await;
     let primary = world.primary();
+    let Some(pg_dump) = primary.cluster().program_if_there("pg_dump", "a primary moved by it") else {
+        return;
+    };
     primary.execute(SETUP).await;
     let mut pgfanout = begin(&world);
     until_same(&world, TABLES).await;
@@ -263,9 +274,9 @@ async fn a_primary_moved_by_dump_and_restore_or_swapped_is_told_from_the_old_one
     cluster.create_database(&moved).await;
     let dump = format!(
         "'{}' --dbname '{}' | '{}' --quiet --set ON_ERROR_STOP=1 --dbname '{}'",
-        cluster.program("pg_dump").display(),
+        pg_dump.display(),
         primary.url(),
-        cluster.program("psql").display(),
+        pg_dump.with_file_name("psql").display(),
         cluster.url(&moved)
     );
     let output = std::process::Command::new("sh").args(["-c", &dump]).output().unwrap();
@@ -322,9 +333,9 @@ async fn a_replica_that_is_to_be_the_primary_is_told_how() {
     config.primary.url = world.replica(2).url();
     config.replicas.truncate(1);
     let file = config.write();
-    let Finished { code, stderr, .. } = program().once("check", &file, &[]).await;
+    let Finished { code, stdout, .. } = program().once("check", &file, &[]).await;
     assert_eq!(code, Some(1));
-    assert!(stderr.contains("was a replica") && stderr.contains("DROP SCHEMA pgfanout CASCADE"), "{stderr}");
+    assert!(stdout.contains("was a replica") && stdout.contains("DROP SCHEMA pgfanout CASCADE"), "{stdout}");
     world.replica(2).execute("DROP SCHEMA pgfanout CASCADE; INSERT INTO u VALUES (7)").await;
     let mut pgfanout = program().run(&file);
     halts(&mut pgfanout, 0, "r1").await;

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use futures_util::future::join_all;
 use pgfanout_testbed::{
+    eventually,
     process::Pgfanout,
     proxy::{Fault, Proxy, Way},
     world::{Plan, World},
@@ -13,7 +14,8 @@ use pgfanout_testbed::{
 use crate::{
     bank::until_joined,
     load::{self, Load, until_arrived},
-    support::{Mode, program, until_same, world},
+    messages::until_following,
+    support::{Mode, PATIENCE, program, until_same, world},
 };
 
 /// What is replicated: many replicas, and little to copy to each.
@@ -172,4 +174,40 @@ async fn every_fault_of_every_link_is_survived() {
         one_after_the_other(|linked| &linked.primary),
         one_after_the_other(|linked| &linked.publisher),
     );
+}
+
+/// Such as a balancer before a server that is gone: it takes whatever is sent. Megabytes of a change are on their
+/// way then, which a slow link would need minutes for.
+#[tokio::test]
+async fn a_link_that_swallows_a_large_change_is_survived() {
+    let world = world(Mode::Postgres, 1).build().await;
+    world.primary().execute("CREATE TABLE big (id int PRIMARY KEY, text text)").await;
+    if !world.replica(1).cluster().knows("how far a copy is", 14) {
+        return;
+    }
+    let mut config = world.config();
+    let port = world.replica(1).cluster().port();
+    let proxy = Proxy::start(port);
+    config.replicas[0].url = proxy.detour(&config.replicas[0].url, port);
+    let _pgfanout = program().run(&config.write());
+    until_following(&world).await;
+    // So that it is still under way when it is seen.
+    proxy.fault(Fault::Slow(1_000_000));
+    let rows = "INSERT INTO big SELECT n, repeat(n::text, 200) FROM generate_series(1, 40000) n";
+    world.primary().execute(rows).await;
+    let replica = world.replica(1).client().await;
+    let copies = "SELECT EXISTS (SELECT FROM pg_stat_progress_copy
+        WHERE datname = current_database() AND bytes_processed > 0)";
+    eventually(PATIENCE, "the change is under way", async || {
+        replica.query_one(copies, &[]).await.unwrap().get::<_, bool>(0)
+    })
+    .await;
+    proxy.fault(Fault::Silence(Some(Way::ToServer)));
+    proxy.resume();
+    eventually(Duration::from_secs(60), "the change arrives", async || {
+        let arrived = "SELECT count(*) = 40000 FROM big";
+        replica.query_one(arrived, &[]).await.is_ok_and(|row| row.get::<_, bool>(0))
+    })
+    .await;
+    until_same(&world, &["big"]).await;
 }

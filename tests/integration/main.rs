@@ -1,6 +1,8 @@
 //! Integration tests against real servers.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod altered;
+mod altered_types;
 mod bank;
 #[path = "../../benches/bench/mod.rs"]
 mod bench;
@@ -8,6 +10,7 @@ mod benchmark;
 mod bounds;
 mod broker_faults;
 mod capture;
+mod checking;
 mod command_line;
 mod definition;
 mod disks;
@@ -16,17 +19,20 @@ mod encodings;
 mod exact;
 mod faults;
 mod following;
+mod fuzz;
 mod halting;
 mod history;
 mod holes;
 mod isolating;
 mod joining;
+mod keyless;
 mod large;
 mod links;
 mod load;
 mod lost_answers;
 mod messages;
 mod own_columns;
+mod packaging;
 mod quiet;
 mod refusals;
 mod refuted;
@@ -40,5 +46,6 @@ mod support;
 mod tables;
 mod types;
 mod verify;
+mod versions;
 mod waking;
 mod writing;

@@ -1,5 +1,5 @@
 //! Everything that a statement may do to a table arrives: after each few groups of statements the replica equals the
-//! primary, whether pgfanout made its tables or it has its own.
+//! primary, whether pgfanout made its tables or it has its own. Prepared transactions too, whenever they are resolved.
 
 use pgfanout_testbed::world::World;
 
@@ -21,6 +21,7 @@ const TABLES: &[&str] = &[
     "folded",
     "amount",
     "region",
+    "flagged",
     "swapped",
     "by_index",
     "audited",
@@ -50,6 +51,9 @@ const SETUP: &str = r#"
     CREATE TABLE region_1a PARTITION OF region_1 FOR VALUES WITH (MODULUS 2, REMAINDER 0);
     CREATE TABLE region_1b PARTITION OF region_1 FOR VALUES WITH (MODULUS 2, REMAINDER 1);
     CREATE TABLE region_rest PARTITION OF region DEFAULT;
+    CREATE TABLE flagged (yes boolean, id int, v int, PRIMARY KEY (yes, id)) PARTITION BY RANGE (id);
+    CREATE TABLE flagged_few PARTITION OF flagged FOR VALUES FROM (0) TO (5);
+    CREATE TABLE flagged_many PARTITION OF flagged FOR VALUES FROM (5) TO (100);
     CREATE TABLE swapped (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, v int UNIQUE DEFERRABLE);
     CREATE TABLE by_index (a int NOT NULL, b int NOT NULL, v int);
     CREATE UNIQUE INDEX ON by_index (b, a) INCLUDE (v);
@@ -79,6 +83,11 @@ const PRIMARY: &str = r#"
         BEGIN INSERT INTO parent VALUES (new.id, 1), (new.id, 2); EXCEPTION WHEN unique_violation THEN
             INSERT INTO noted (what) VALUES ('caught'); END;
         RETURN NULL; END $$;
+    CREATE VIEW acted AS SELECT id, v FROM plain WHERE id BETWEEN 70 AND 80;
+    CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF tg_op = 'DELETE' THEN DELETE FROM plain WHERE id = old.id; INSERT INTO noted (what) VALUES ('acted'); RETURN old; END IF;
+        INSERT INTO plain VALUES (new.id, new.v, tg_op) ON CONFLICT (id) DO UPDATE SET v = excluded.v * 10, t = excluded.t; RETURN new; END $$;
+    CREATE TRIGGER act INSTEAD OF INSERT OR UPDATE OR DELETE ON acted FOR EACH ROW EXECUTE FUNCTION act();
     CREATE TRIGGER "a before" BEFORE INSERT OR UPDATE OR DELETE ON audited FOR EACH ROW EXECUTE FUNCTION before();
     CREATE TRIGGER "z after" AFTER INSERT OR UPDATE ON audited FOR EACH ROW EXECUTE FUNCTION after();
     INSERT INTO plain SELECT n, n, 't' || n FROM generate_series(1, 50) n;
@@ -94,6 +103,7 @@ const PRIMARY: &str = r#"
     INSERT INTO folded VALUES ('Abc', 1), ('def', 2), ('GHI', 3);
     INSERT INTO amount SELECT n, n FROM generate_series(1, 10) n;
     INSERT INTO region SELECT n, n % 4, 'v' || n FROM generate_series(1, 40) n;
+    INSERT INTO flagged SELECT n % 2 = 0, n, n FROM generate_series(1, 10) n;
     INSERT INTO swapped SELECT n, n FROM generate_series(1, 10) n;
     INSERT INTO by_index SELECT n, n % 5, n FROM generate_series(1, 20) n;
     INSERT INTO ruled SELECT n, n FROM generate_series(1, 10) n"#;
@@ -120,11 +130,17 @@ const GROUPS: &[&str] = &[
      INSERT INTO plain VALUES (1, 10, 'up'), (101, 11, 'new') ON CONFLICT (id) DO UPDATE SET v = excluded.v, t = plain.t || excluded.t;
      INSERT INTO plain VALUES (2, 0, '') ON CONFLICT DO NOTHING; UPDATE plain SET v = v; UPDATE plain SET v = 5 WHERE false;
      DELETE FROM plain WHERE id = -1; UPDATE elsewhere.plain SET t = 'elsewhere' WHERE id < 5",
-    "COPY plain FROM PROGRAM 'printf \"201\\t1\\tx\\n202\\t\\\\N\\t\\\\\\\\\\n\"'",
+    "COPY plain FROM PROGRAM 'printf \"201\\t1\\tx\\n202\\t\\\\N\\t\\\\\\\\\\n\"'; COPY region FROM PROGRAM 'printf \"301\\t1\\tx\\n303\\t9\\t\\n\"'",
+    // Rows that come back under their key, the same or others; cursors; a statement that reads what it writes.
+    "BEGIN; DELETE FROM plain WHERE id IN (11, 12); INSERT INTO plain VALUES (11, 11, 't11'), (12, 0, NULL); COMMIT;
+     BEGIN; DECLARE c CURSOR FOR SELECT * FROM plain WHERE id > 12 ORDER BY id FOR UPDATE; FETCH 2 FROM c;
+     UPDATE plain SET t = 'current' WHERE CURRENT OF c; FETCH c; DELETE FROM plain WHERE CURRENT OF c; COMMIT;
+     INSERT INTO plain SELECT id + 2000, v, t FROM plain WHERE id < 4; DELETE FROM plain a USING plain b WHERE a.id = b.id + 2000 AND a.v = 3",
     // Views and rules.
     "INSERT INTO window_on_plain VALUES (300, 3); UPDATE window_on_plain SET v = v + 1, id = id + 1000 WHERE id < 10;
      DELETE FROM window_on_plain WHERE id BETWEEN 20 AND 25; INSERT INTO ruled_view VALUES (20, 20), (21, 21);
-     UPDATE ruled_view SET v = -v WHERE id < 5; DELETE FROM ruled WHERE id > 8",
+     UPDATE ruled_view SET v = -v WHERE id < 5; DELETE FROM ruled WHERE id > 8;
+     INSERT INTO acted VALUES (70, 1), (71, 2); UPDATE acted SET v = 5 WHERE id = 70; DELETE FROM acted WHERE id = 71",
     // Data-modifying WITHs over several tables.
     "WITH d AS (DELETE FROM plain WHERE id BETWEEN 30 AND 35 RETURNING *), i AS (INSERT INTO elsewhere.plain SELECT id + 1000, v, t FROM d RETURNING *),
         u AS (UPDATE parent SET v = -v WHERE id IN (SELECT id - 1030 FROM i) RETURNING id)
@@ -162,6 +178,9 @@ const GROUPS: &[&str] = &[
     "TRUNCATE region_1a; INSERT INTO region VALUES (1, 1, 'after'), (2, 1, 'after')",
     "BEGIN; TRUNCATE region_rest, region_0; INSERT INTO region VALUES (3, 0, 'after'), (3, 3, 'rest'); COMMIT",
     "TRUNCATE region_1; TRUNCATE ONLY region_0",
+    // Keys that are told without their rows.
+    "TRUNCATE flagged_few",
+    "UPDATE flagged SET yes = NOT yes WHERE id < 8; DELETE FROM flagged WHERE yes",
     "BEGIN; TRUNCATE region; INSERT INTO region SELECT n, n % 4, 'again' FROM generate_series(1, 20) n; COMMIT",
     // TRUNCATE in its other forms.
     "TRUNCATE parent CASCADE", "INSERT INTO parent VALUES (0, 0), (1, 1); INSERT INTO cascaded VALUES (1, 1); INSERT INTO nulled VALUES (1, 1)",
@@ -182,22 +201,18 @@ const MERGES: &str = "
         WHEN MATCHED THEN UPDATE SET k = (k + 1) % 4 WHEN NOT MATCHED THEN INSERT VALUES (n, 1, 'by merge')";
 
 async fn every_statement_arrives(mode: Mode) {
-    let world: World = world(mode, 1).build().await;
+    let world: World = world(mode, 2).build().await;
     for setup in [MARK, SETUP, PRIMARY] {
         world.primary().execute(setup).await;
     }
-    // Without a broker the replica has tables of its own.
-    if mode == Mode::Postgres {
-        world.replica(1).execute(SETUP).await;
-        world.replica(1).execute(REPLICA).await;
-    }
+    // The second one has tables of its own.
+    world.replica(2).execute(SETUP).await;
+    world.replica(2).execute(REPLICA).await;
     let config = world.config().broker("max_changes_per_message = 7");
     let _pgfanout = program().run(&config.write());
     until_joined(&world, TABLES.len() + 1).await;
     until_same(&world, TABLES).await;
-    let version = "SELECT current_setting('server_version_num')::int";
-    let version: i32 = world.primary().client().await.query_one(version, &[]).await.unwrap().get(0);
-    let merges = (version >= 150_000).then_some(MERGES);
+    let merges = world.primary().cluster().knows("MERGE", 15).then_some(MERGES);
     for (n, &group) in (1..).zip(GROUPS.iter().chain(&merges)) {
         eprintln!("{group}");
         world.primary().execute(group).await;
@@ -206,11 +221,9 @@ async fn every_statement_arrives(mode: Mode) {
         }
     }
     until_marked_and_same(&world, TABLES).await;
-    if mode == Mode::Postgres {
-        let fired = "SELECT count(*) FROM fired";
-        let fired: i64 = world.replica(1).client().await.query_one(fired, &[]).await.unwrap().get(0);
-        assert!(fired > 0, "a trigger that is meant to fire on replicas");
-    }
+    let fired = "SELECT count(*) FROM fired";
+    let fired: i64 = world.replica(2).client().await.query_one(fired, &[]).await.unwrap().get(0);
+    assert!(fired > 0, "a trigger that is meant to fire on replicas");
 }
 
 #[tokio::test]
@@ -222,4 +235,75 @@ async fn every_statement_arrives_through_the_broker() {
 #[ignore = "both modes: make large"]
 async fn every_statement_arrives_without_a_broker() {
     every_statement_arrives(Mode::Postgres).await;
+}
+
+/// Transactions that are prepared at once and resolved much later, the last one with its table locked.
+const PREPARED: [(&str, &str); 4] = [
+    (
+        "kept",
+        "INSERT INTO plain VALUES (60000, 1, 'p'); UPDATE plain SET id = 60001, v = -7 WHERE id = 10; DELETE FROM plain WHERE id = 12;
+         UPDATE parent SET id = 120 WHERE id = 20; DELETE FROM parent WHERE id = 19; UPDATE region SET k = (k + 1) % 4 WHERE id < 10;
+         UPDATE amount SET n = 2.00 WHERE n = 2; SAVEPOINT a; DELETE FROM amount; ROLLBACK TO a; INSERT INTO audited (v) VALUES (100);
+         INSERT INTO bag VALUES (1), (1); DELETE FROM bag WHERE v = 2",
+    ),
+    (
+        "undone",
+        "DELETE FROM plain WHERE id = 13; UPDATE composite SET b = 'undone' WHERE a = 3; UPDATE tree SET p = NULL WHERE id = 31;
+         INSERT INTO bag VALUES (7); DELETE FROM bag WHERE v = 3; UPDATE region_0 SET v = 'undone' WHERE id > 30",
+    ),
+    ("nothing", "UPDATE ruled SET v = v WHERE id = 5"),
+    ("truncated", "TRUNCATE elsewhere.plain; INSERT INTO elsewhere.plain VALUES (1, 1, 'after'); DELETE FROM swapped WHERE id = 1"),
+];
+
+/// What others do meanwhile, again and again.
+const MEANWHILE: &str = "UPDATE plain SET v = v + 1 WHERE id > 20; UPDATE plain SET id = -id WHERE id IN (50, -50);
+    UPDATE composite SET c = c + 1 WHERE a > 15; INSERT INTO bag VALUES (1), (7); DELETE FROM bag WHERE v = 4;
+    INSERT INTO bag VALUES (4); UPDATE region SET k = (k + 1) % 4 WHERE id BETWEEN 10 AND 20; INSERT INTO noted (what) VALUES ('meanwhile')";
+
+#[tokio::test]
+async fn prepared_transactions_arrive_when_they_are_resolved() {
+    let world = world(Mode::Broker, 2).own_primary(&[("max_prepared_transactions", "10")]).build().await;
+    let primary = world.primary();
+    for setup in [
+        MARK,
+        SETUP,
+        PRIMARY,
+        "CREATE TABLE bag (v int); INSERT INTO bag SELECT n % 5 FROM generate_series(1, 50) n",
+    ] {
+        primary.execute(setup).await;
+    }
+    let tables = [TABLES, &["bag"]].concat();
+    // A prepared TRUNCATE keeps everybody from looking.
+    let unlocked: Vec<&str> = tables.iter().copied().filter(|table| *table != "elsewhere.plain").collect();
+    let config = world.config().broker("max_changes_per_message = 7").write();
+    let mut pgfanout = program().run(&config);
+    until_joined(&world, tables.len() + 1).await;
+    let meanwhile = async |times| {
+        for _ in 0..times {
+            primary.execute(MEANWHILE).await;
+        }
+        until_marked_and_same(&world, &unlocked).await;
+    };
+    primary.execute("UPDATE elsewhere.plain SET v = 0").await;
+    for (name, statements) in PREPARED {
+        primary.execute(&format!("BEGIN; {statements}; PREPARE TRANSACTION '{name}'")).await;
+        meanwhile(2).await;
+    }
+    pgfanout.kill9().await;
+    primary.execute(MEANWHILE).await;
+    let mut pgfanout = program().run(&config);
+    meanwhile(2).await;
+    primary.cluster().kill9().await;
+    primary.cluster().start_again().await;
+    meanwhile(5).await;
+    primary.execute("COMMIT PREPARED 'kept'").await;
+    meanwhile(2).await;
+    pgfanout.kill9().await;
+    for resolve in ["ROLLBACK PREPARED 'undone'", "COMMIT PREPARED 'nothing'", "COMMIT PREPARED 'truncated'"]
+    {
+        primary.execute(resolve).await;
+    }
+    let _pgfanout = program().run(&config);
+    until_marked_and_same(&world, &tables).await;
+    meanwhile(1).await;
 }

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use pgfanout_testbed::postgres::quote;
+use serde_json::Value;
 
 use crate::{
     bank::until_joined,
-    support::{MARK, Mode, program, until_marked_and_same, world},
+    support::{MARK, Mode, PATIENCE, program, until_marked_and_same, world},
 };
 
 /// Names of tables and columns: what SQL, our own statements, and formats might take for something else.
@@ -79,7 +80,18 @@ const KINDS: &str = r#"
     CREATE TABLE one.same (id int PRIMARY KEY, v text); CREATE TABLE two.same (v int, id text PRIMARY KEY);
     CREATE TABLE guarded (id int PRIMARY KEY, v text);
     ALTER TABLE guarded ENABLE ROW LEVEL SECURITY; ALTER TABLE guarded FORCE ROW LEVEL SECURITY;
-    CREATE POLICY odd ON guarded USING (id % 2 = 1)"#;
+    CREATE POLICY odd ON guarded USING (id % 2 = 1);
+    CREATE DOMAIN required AS int NOT NULL; CREATE DOMAIN even AS int CHECK (public.is_even(VALUE));
+    CREATE DOMAIN evens AS even[] NOT NULL CHECK (cardinality(VALUE) < 5);
+    CREATE TABLE domains (id required PRIMARY KEY, r required, e even, es evens);
+    CREATE TABLE unnamed (e even, es evens, r required)"#;
+
+/// What the check of a domain needs, and no replica gets by itself.
+const FUNCTION: &str =
+    "CREATE FUNCTION is_even(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 % 2 = 0'";
+
+/// What can't be replicated: pgfanout says so, and leaves it alone.
+const REFUSED: [&str; 3] = ["passing", "ancestor", "heir"];
 
 const ON_REPLICA: &str = r#"
     CREATE TABLE ordered (total int GENERATED ALWAYS AS (a * 2) STORED, late numeric, c text, id int PRIMARY KEY, b text, a int);
@@ -100,13 +112,20 @@ const STEPS: &[&str] = &[
      INSERT INTO toasted SELECT n, n, repeat('x' || n, 20000), decode(repeat(md5(n::text), 2000), 'hex') FROM generate_series(1, 5) n;
      INSERT INTO one.same VALUES (1, 'one'), (2, 'two'); INSERT INTO two.same VALUES (1, 'one'), (2, 'two');
      INSERT INTO guarded SELECT n, 'v' FROM generate_series(1, 10) n; INSERT INTO wide (c1, c1600) VALUES (1, 16), (2, 32);
-     INSERT INTO long_key SELECT n, 1, 2 FROM generate_series(1, 10) n",
+     INSERT INTO long_key SELECT n, 1, 2 FROM generate_series(1, 10) n;
+     INSERT INTO domains SELECT n, n, n * 2, ARRAY[n * 2, NULL] FROM generate_series(1, 10) n;
+     INSERT INTO unnamed SELECT 2, '{4}', n % 3 FROM generate_series(1, 10) n;
+     CREATE TEMP TABLE ordered (id int PRIMARY KEY); INSERT INTO ordered VALUES (1)",
     "UPDATE ordered SET a = -a, c = 'c' WHERE id < 10; UPDATE ordered SET id = -id; UPDATE ordered SET late = NULL WHERE id > -5;
      UPDATE always SET v = v + 1; DELETE FROM always WHERE id < 5; INSERT INTO always (id, v) OVERRIDING SYSTEM VALUE VALUES (-1, -1);
      UPDATE split SET k = 'c' WHERE k = 'b'; UPDATE split SET id = 31 - id WHERE k <> 'c'; UPDATE split_a2 SET v = 'leaf';
      UPDATE hashed SET id = id + 1000 WHERE id % 2 = 0; UPDATE toasted SET v = -v; UPDATE toasted SET big = 'small' WHERE id = 2;
      UPDATE one.same SET v = 'other' WHERE id = 1; DELETE FROM two.same WHERE id = 'one';
-     UPDATE wide SET c800 = 8 WHERE c1 = 1; UPDATE wide SET c1 = 3 WHERE c1 = 2; UPDATE long_key SET c32 = 3 WHERE c1 < 5; UPDATE long_key SET v = -1",
+     UPDATE wide SET c800 = 8 WHERE c1 = 1; UPDATE wide SET c1 = 3 WHERE c1 = 2; UPDATE long_key SET c32 = 3 WHERE c1 < 5; UPDATE long_key SET v = -1;
+     UPDATE domains SET r = -r, e = NULL, es = '{}' WHERE id < 5; UPDATE domains SET id = -id; DELETE FROM domains WHERE id = -3;
+     UPDATE unnamed SET e = NULL WHERE r = 1; DELETE FROM unnamed WHERE r = 2",
+    "CREATE UNLOGGED TABLE passing (id int PRIMARY KEY); INSERT INTO passing VALUES (1); UPDATE passing SET id = 2;
+     CREATE TABLE ancestor (id int PRIMARY KEY); CREATE TABLE heir (PRIMARY KEY (id)) INHERITS (ancestor); INSERT INTO heir VALUES (1)",
     "SET ROLE TO limited; UPDATE guarded SET v = 'mine'; DELETE FROM guarded WHERE id < 4; INSERT INTO guarded VALUES (101, 'new')",
 ];
 
@@ -131,6 +150,8 @@ const TABLES: &[&str] = &[
     "guarded",
     "wide",
     "long_key",
+    "domains",
+    "unnamed",
 ];
 
 /// As many columns as a table may have, and as many as a key may have.
@@ -149,19 +170,20 @@ fn wide() -> String {
 }
 
 async fn every_kind_follows(mode: Mode) {
-    let world = world(mode, 1).build().await;
+    let world = world(mode, 2).build().await;
     let role = format!("{}_limited", world.exchange());
+    for database in world.replicas().iter().chain([world.primary()]) {
+        database.execute(FUNCTION).await;
+    }
     world.primary().execute(MARK).await;
     world.primary().execute(KINDS).await;
     world.primary().execute(&wide()).await;
     let grants = format!("CREATE ROLE {role}; GRANT SELECT, INSERT, UPDATE, DELETE ON guarded TO {role}");
     world.primary().execute(&grants).await;
-    // Without a broker the replica has tables of its own.
-    if mode == Mode::Postgres {
-        world.replica(1).execute(ON_REPLICA).await;
-    }
+    // The second one has tables of its own.
+    world.replica(2).execute(ON_REPLICA).await;
     let config = world.config().broker("max_changes_per_message = 20");
-    let _pgfanout = program().run(&config.write());
+    let mut pgfanout = program().run(&config.write());
     until_joined(&world, TABLES.len() + 1).await;
     for step in STEPS.iter().chain(PARTITIONS) {
         eprintln!("{step}");
@@ -173,6 +195,15 @@ async fn every_kind_follows(mode: Mode) {
         until_marked_and_same(&world, TABLES).await;
     }
     world.primary().execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+    for table in REFUSED {
+        let told = |line: &Value| line["event"] == "table_refused" && line.to_string().contains(table);
+        pgfanout.wait_for(0, table, PATIENCE, told).await;
+        for replica in world.replicas() {
+            let there = "SELECT pg_catalog.to_regclass($1) IS NOT NULL";
+            let there = replica.client().await.query_one(there, &[&table]).await.unwrap();
+            assert!(!there.get::<_, bool>(0), "{table}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -202,7 +233,17 @@ async fn every_name_follows() {
         let (first, second, third) = (at(0), at(TABLE_NAMES), at(3 * TABLE_NAMES));
         let key = if n == 0 { first.clone() } else { format!("{second}, {first}, {third}") };
         let insert = format!("INSERT INTO {table} VALUES ({values});");
-        let _ = write!(setup, "CREATE TABLE {table} ({columns}, PRIMARY KEY ({key})); {insert}");
+        let partition = format!("{schema}.{}", quote("part \"0\" %s"));
+        let _ = match n {
+            1 => write!(setup, "CREATE TABLE {table} ({columns});"),
+            2 => write!(
+                setup,
+                "CREATE TABLE {table} ({columns}, PRIMARY KEY ({key})) PARTITION BY HASH ({first});
+                CREATE TABLE {partition} PARTITION OF {table} FOR VALUES WITH (MODULUS 1, REMAINDER 0);"
+            ),
+            _ => write!(setup, "CREATE TABLE {table} ({columns}, PRIMARY KEY ({key}));"),
+        };
+        setup += &insert;
         let _ = write!(
             write,
             "UPDATE {table} SET {first} = {first} || {second}; {insert} UPDATE {table} SET {} = NULL, {} = {first};",

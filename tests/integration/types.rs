@@ -3,7 +3,10 @@
 
 use std::fmt::Write as _;
 
-use pgfanout_testbed::world::World;
+use pgfanout_testbed::{
+    binaries::{Side, skipped},
+    world::World,
+};
 use serde_json::Value;
 
 use crate::{
@@ -18,10 +21,13 @@ const TYPES: usize = 30;
 /// How many types share a key.
 const KEYS: usize = 10;
 
+/// Types that come with PostgreSQL, and need to be asked for.
+const EXTENSIONS: &str = "CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE EXTENSION ltree;
+    CREATE EXTENSION isn; CREATE EXTENSION cube; CREATE EXTENSION seg;
+    DO $$ BEGIN IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') THEN CREATE EXTENSION vector; END IF; END $$";
+
 /// Types that need to be made.
-const OWN: &str = r#"
-    CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE EXTENSION ltree; CREATE EXTENSION isn;
-    CREATE EXTENSION cube; CREATE EXTENSION seg;
+pub(crate) const OWN: &str = r#"
     CREATE TYPE mood AS ENUM ('sad', 'it''s "ok", \ or {not}', '');
     CREATE DOMAIN mood_domain AS mood CHECK (VALUE <> '');
     CREATE DOMAIN short AS varchar(5);
@@ -32,6 +38,27 @@ const OWN: &str = r#"
     CREATE DOMAIN pair_domain AS pair CHECK ((VALUE).a > 0);
     CREATE TYPE float_range AS RANGE (SUBTYPE = float8);
     CREATE TYPE text_range AS RANGE (SUBTYPE = text, COLLATION = "C")"#;
+
+/// A type with functions of its own and with a modifier, as extensions make them; a replica has to have it before.
+const BASE: &str = "
+    CREATE TYPE chars;
+    CREATE FUNCTION chars_in(cstring, oid, int) RETURNS chars LANGUAGE internal IMMUTABLE STRICT AS 'varcharin';
+    CREATE FUNCTION chars_out(chars) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'varcharout';
+    CREATE FUNCTION chars_recv(internal, oid, int) RETURNS chars LANGUAGE internal IMMUTABLE STRICT AS 'varcharrecv';
+    CREATE FUNCTION chars_send(chars) RETURNS bytea LANGUAGE internal IMMUTABLE STRICT AS 'varcharsend';
+    CREATE FUNCTION chars_typmod_in(cstring[]) RETURNS int LANGUAGE internal IMMUTABLE STRICT AS 'varchartypmodin';
+    CREATE FUNCTION chars_typmod_out(int) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'varchartypmodout';
+    CREATE TYPE chars (INPUT = chars_in, OUTPUT = chars_out, RECEIVE = chars_recv, SEND = chars_send,
+        TYPMOD_IN = chars_typmod_in, TYPMOD_OUT = chars_typmod_out, STORAGE = extended)";
+
+/// The types of PostgreSQL's own that columns may have and that are not among these: none.
+const FORGOTTEN: &str = "SELECT ARRAY(SELECT t.typname::text FROM pg_catalog.pg_type t
+    WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype IN ('b', 'r', 'm')
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_type e WHERE e.typarray = t.oid)
+        -- Those that take no values, not even from their own text.
+        AND t.typname NOT IN ('gtsvector', 'pg_node_tree', 'pg_ndistinct', 'pg_dependencies', 'pg_mcv_list',
+            'pg_brin_bloom_summary', 'pg_brin_minmax_multi_summary')
+        AND t.oid NOT IN (SELECT pg_catalog.to_regtype(n) FROM pg_catalog.unnest($1::text[]) n))";
 
 /// What is set for databases, and in the sessions that write: nothing that decides how values look.
 const HOSTILE: &[(&str, &str)] = &[
@@ -74,10 +101,12 @@ const HOSTILE_TO_US: &[(&str, &str)] = &[
     ("cursor_tuple_fraction", "1"),
 ];
 
-struct Type {
-    key: bool,
-    name: &'static str,
-    values: Vec<&'static str>,
+pub(crate) struct Type {
+    /// Whether it may be the type of a key.
+    pub(crate) key: bool,
+    pub(crate) name: &'static str,
+    /// SQL, without the type.
+    pub(crate) values: Vec<&'static str>,
 }
 
 impl Type {
@@ -91,22 +120,27 @@ impl Type {
         format!("ARRAY[{}, NULL, {}]::{}[]", self.value(row), self.value(row + 1), self.name)
     }
 
-    fn has_array(&self) -> bool {
+    pub(crate) fn has_array(&self) -> bool {
         !self.name.ends_with("[]")
     }
 }
 
-async fn types(world: &World) -> Vec<Type> {
+/// Those that both servers know, and that were asked for.
+pub(crate) async fn types(world: &World) -> Vec<Type> {
     let client = world.primary().client().await;
+    let version = world.primary().cluster().version().min(world.replica(1).cluster().version());
     let mut types = Vec::new();
     for line in include_str!("types/values.sql").lines().filter(|line| !line.starts_with("--")) {
         let mut fields = line.split('¦');
         let (kind, name) = (fields.next().unwrap(), fields.next().unwrap());
+        let (kind, since) = kind.split_at(kind.find(|c: char| c.is_ascii_digit()).unwrap_or(kind.len()));
+        if since.parse().is_ok_and(|since: u32| since > version) {
+            skipped(&format!("values of {name}: from PostgreSQL {since} on"));
+            continue;
+        }
         let known = "SELECT pg_catalog.to_regtype($1) IS NOT NULL";
         if client.query_one(known, &[&name]).await.unwrap().get(0) {
             types.push(Type { key: kind == "key", name, values: fields.collect() });
-        } else {
-            eprintln!("this server has no type {name}");
         }
     }
     types
@@ -194,15 +228,25 @@ async fn set_for(world: &World, whom: &str, settings: &[(&str, &str)]) {
 async fn every_value_is_kept(mode: Mode) {
     let world = world(mode, 1).build().await;
     world.primary().execute(MARK).await;
+    world.primary().execute(EXTENSIONS).await;
     world.primary().execute(OWN).await;
-    let (setup, tables) = tables(&types(&world).await);
+    for database in [world.primary(), world.replica(1)] {
+        database.execute(BASE).await;
+    }
+    let types = types(&world).await;
     let client = world.primary().client().await;
+    if Side::are_alike() {
+        let names: Vec<_> = types.iter().map(|one| one.name).collect();
+        let forgotten: Vec<String> = client.query_one(FORGOTTEN, &[&names]).await.unwrap().get(0);
+        assert_eq!(forgotten, [""; 0]);
+    }
+    let (setup, tables) = tables(&types);
     for statement in &setup {
         let run = client.batch_execute(statement).await;
         run.unwrap_or_else(|error| panic!("{}: {error:?}", statement.chars().take(200).collect::<String>()));
     }
     let role = format!("{}_hostile", world.exchange());
-    world.primary().execute(&format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'secret'")).await;
+    world.execute_on_servers(&format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'secret'")).await;
     set_for(&world, "DATABASE %", HOSTILE).await;
     set_for(&world, &format!("ROLE {role} IN DATABASE %"), HOSTILE_TO_US).await;
     let mut config = world.config();

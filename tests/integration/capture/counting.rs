@@ -1,6 +1,6 @@
 //! The law that a delta rests on: for each key, rows before = rows after − inserts + deletes.
 
-use super::Primary;
+use super::{Primary, cluster};
 
 /// Tables that statements of all kinds work on: name, and SQL of the key's text.
 const TABLES: &[(&str, &str)] = &[
@@ -75,9 +75,7 @@ async fn for_each_key_rows_before_are_rows_after_without_inserts_and_with_delete
             let call = format!("SELECT pgfanout.capture('{table}'::regclass, '{old_record}')");
             primary.application.batch_execute(&call).await.unwrap();
         }
-        let version: i32 =
-            primary.value("current_setting('server_version_num')").await.unwrap().parse().unwrap();
-        let merge = if version >= 150_000 { MERGE } else { &[] };
+        let merge = if cluster().await.knows("MERGE", 15) { MERGE } else { &[] };
         for transaction in TRANSACTIONS.iter().chain(merge) {
             keep_before(&primary).await;
             primary.run(&format!("BEGIN; {transaction}; COMMIT")).await;

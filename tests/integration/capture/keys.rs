@@ -27,17 +27,13 @@ const TYPES: &[(&str, &[&str])] = &[
     ("timetz", &["'12:00:00+05:45'"]),
     (
         "timestamp",
-        &[
-            "make_timestamp(2024, 12, 31, 23, 59, 59.123456)",
-            "make_timestamp(-1, 1, 1, 0, 0, 0)",
-            "'infinity'",
-        ],
+        &["make_timestamp(2024, 12, 31, 23, 59, 59.123456)", "make_date(-1, 1, 1)::timestamp", "'infinity'"],
     ),
     (
         "timestamptz",
         &[
             "make_timestamptz(2024, 12, 31, 23, 59, 59.5)",
-            "make_timestamptz(-44, 3, 15, 1, 0, 0)",
+            "(make_date(-44, 3, 15) + '01:00'::time)::timestamptz",
             "'-infinity'",
         ],
     ),

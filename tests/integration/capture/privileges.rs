@@ -58,6 +58,8 @@ async fn nobody_gets_code_run_as_us_by_shadowing_names() {
                 IF current_user::name <> '{role}' THEN INSERT INTO public.marks VALUES (current_user); END IF; END $$;
             CREATE TABLE plain (id numeric PRIMARY KEY, v text, m mood, p pair, ts timestamptz, j jsonb, b bytea);
             CREATE TABLE moods (m mood PRIMARY KEY, x int);
+            CREATE TABLE bag (id numeric, v text, m mood, p pair, ts timestamptz, j jsonb, b bytea);
+            CREATE TABLE bags (id int, m mood) PARTITION BY LIST (id); CREATE TABLE bags_1 PARTITION OF bags DEFAULT;
             CREATE TABLE parted (id int, m mood, PRIMARY KEY (id, m)) PARTITION BY LIST (id);
             CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1)"
         ))
@@ -67,7 +69,7 @@ async fn nobody_gets_code_run_as_us_by_shadowing_names() {
         ("row_to_json(record)", "json"),
         ("format(text, numeric)", "text"),
         ("format(text, mood)", "text"),
-        ("printed(anyelement)", "text"),
+        ("printed(anyelement, integer)", "text"),
         ("pg_notify(text, text)", "void"),
         ("pg_current_xact_id()", "xid8"),
         ("clock_timestamp()", "timestamptz"),
@@ -76,7 +78,7 @@ async fn nobody_gets_code_run_as_us_by_shadowing_names() {
         ("btrim(text, text)", "text"),
         ("octet_length(text)", "int"),
         ("text(mood)", "text"),
-        ("json(mood)", "json"),
+        ("\"json\"(mood)", "json"),
         ("text(pair)", "text"),
         ("any_equal(integer, integer)", "boolean"),
         ("any_equal(bigint, integer)", "boolean"),
@@ -99,7 +101,7 @@ async fn nobody_gets_code_run_as_us_by_shadowing_names() {
             CREATE OPERATOR = (FUNCTION = any_equal, LEFTARG = text, RIGHTARG = text);
             CREATE OPERATOR <> (FUNCTION = any_equal, LEFTARG = mood, RIGHTARG = mood);
             CREATE CAST (mood AS text) WITH FUNCTION text(mood) AS IMPLICIT;
-            CREATE CAST (mood AS json) WITH FUNCTION json(mood) AS IMPLICIT;
+            CREATE CAST (mood AS json) WITH FUNCTION \"json\"(mood) AS IMPLICIT;
             CREATE CAST (pair AS text) WITH FUNCTION text(pair) AS IMPLICIT;
             CREATE TEMP TABLE changelog (table_id int, operation \"char\", key text, old text);
             CREATE TEMP TABLE asleep (last_value bigint); INSERT INTO asleep VALUES (1);
@@ -109,7 +111,7 @@ async fn nobody_gets_code_run_as_us_by_shadowing_names() {
         )
         .await;
     let mut ids = Vec::new();
-    for table in ["plain", "moods", "parted"] {
+    for table in ["plain", "moods", "parted", "bag", "bags"] {
         ids.push(primary.capture(table).await);
     }
     primary.session.run("falling asleep", "SELECT setval('pgfanout.asleep', 1)").await.unwrap();
@@ -119,6 +121,8 @@ async fn nobody_gets_code_run_as_us_by_shadowing_names() {
             INSERT INTO plain VALUES (1, 'a', 'sad', ROW(1, 'x'), now(), '[]', 'b');
             UPDATE plain SET v = 'b', id = 2; DELETE FROM plain;
             INSERT INTO moods VALUES ('sad'); UPDATE moods SET m = 'gay', x = 1; DELETE FROM moods; TRUNCATE moods;
+            INSERT INTO bag VALUES (1, 'a', 'sad', ROW(1, 'x'), now(), '[]', 'b'); UPDATE bag SET id = 2; DELETE FROM bag;
+            INSERT INTO bags VALUES (1, 'sad'); UPDATE bags SET m = 'gay'; DELETE FROM bags; TRUNCATE bags_1;
             INSERT INTO parted VALUES (1, 'sad'); UPDATE parted SET m = 'gay'; TRUNCATE parted_1; TRUNCATE parted;
             ALTER TABLE plain ADD more text; INSERT INTO plain VALUES (7); ALTER TABLE parted DETACH PARTITION parted_1"
         ))
@@ -126,6 +130,10 @@ async fn nobody_gets_code_run_as_us_by_shadowing_names() {
     assert_eq!(primary.value("SELECT string_agg(who, ', ') FROM public.marks").await, None);
     assert_eq!(primary.entries(ids[0]).await.len(), 6);
     assert_eq!(primary.entries(ids[1]).await.len(), 6);
+    assert_eq!(primary.entries(ids[3]).await.len(), 4);
+    let bags = ["D", "D", "I", "I", "T"].map(|operation| operation.to_owned());
+    let found = primary.entries(ids[4]).await;
+    assert_eq!(found.into_iter().map(|(operation, _)| operation).collect::<Vec<_>>(), bags);
     let parted = primary.entries(ids[2]).await;
     assert_eq!(parted[..2], [entry("D", "(1,gay)"), entry("D", "(1,sad)")]);
     assert_eq!(primary.value("SELECT string_agg(broken, ' ') FROM pgfanout.captured_table").await, None);

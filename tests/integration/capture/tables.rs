@@ -9,7 +9,7 @@ const TABLES: &str = r#"
     CREATE TABLE "Weird "" Name" (id int PRIMARY KEY DEFERRABLE);
     CREATE TABLE by_index (a int NOT NULL, b int NOT NULL, c int UNIQUE);
     CREATE UNIQUE INDEX ON by_index (b, a); CREATE UNIQUE INDEX ON by_index (a) WHERE a > 0;
-    CREATE TABLE keyless (id int);
+    CREATE TABLE keyless (id int); CREATE TABLE nothing ();
     CREATE TABLE deferred (id int NOT NULL UNIQUE DEFERRABLE);
     CREATE UNLOGGED TABLE passing (id int PRIMARY KEY);
     CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE inheriting (PRIMARY KEY (id)) INHERITS (parent);
@@ -20,11 +20,8 @@ const TABLES: &str = r#"
     CREATE TEMP TABLE mine (id int PRIMARY KEY);"#;
 
 const REFUSED: &[(&str, &str)] = &[
-    ("deferred", "no primary key and no unique index"),
     ("inheriting", "inherits from another"),
-    ("keyless", "add one, or exclude it"),
-    ("listed", r"key column id of type integer[]"),
-    ("made", "generated column id in its key"),
+    ("nothing", "has no columns"),
     ("parent", "have inherit"),
     ("passing", "SET LOGGED"),
 ];
@@ -45,9 +42,13 @@ async fn every_refusal_names_the_table_the_reason_and_the_remedy() {
         let words = words.replace("have inherit", "that inherit from it");
         assert!(refusal.contains(&words) && refusal.contains(table), "{table}: {refusal}");
     }
-    for table in ["good", "\"Weird \"\" Name\"", "by_index", "root"] {
+    for table in ["good", "\"Weird \"\" Name\"", "by_index", "root", "keyless", "deferred", "listed", "made"]
+    {
         primary.capture(table).await;
     }
+    let keyless = "SELECT string_agg(table_name, ' ' ORDER BY table_name) FROM pgfanout.captured_table
+        WHERE key_columns = '{}'";
+    assert_eq!(primary.value(keyless).await.as_deref(), Some("deferred keyless listed made"));
     let key = "SELECT key_columns FROM pgfanout.captured_table WHERE table_name = 'by_index'";
     assert_eq!(primary.value(key).await.as_deref(), Some("{b,a}"));
 }
@@ -62,7 +63,8 @@ async fn patterns_find_tables_without_an_installation() {
     assert_eq!((resolved.unmatched, resolved.unmatched_exclusions), (vec![2], vec![1]));
     let fine: Vec<_> = resolved.candidates.iter().filter(|found| found.refusal.is_none()).collect();
     let names: Vec<_> = fine.iter().map(|found| (found.table.as_str(), found.pattern)).collect();
-    assert_eq!(names, [("Weird \" Name", 3), ("by_index", 0), ("root", 0)]);
+    let keyless = ["deferred", "keyless", "listed", "made"].map(|name| (name, 0));
+    assert_eq!(names, [&[("Weird \" Name", 3), ("by_index", 0)], &keyless[..], &[("root", 0)]].concat());
     let refused = resolved.candidates.iter().filter(|found| found.refusal.is_some());
     let names: Vec<_> = refused.map(|found| found.table.as_str()).collect();
     let expected: Vec<_> = REFUSED.iter().map(|(table, _)| *table).chain(["seen"]).collect();

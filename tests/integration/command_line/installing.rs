@@ -25,7 +25,7 @@ async fn capture_can_be_installed_by_itself_and_again() {
     let world = world(Mode::Broker, 1).build().await;
     world.primary().execute(TABLES).await;
     let file = world.config().write();
-    let replica = dump(world.replica(1));
+    let replica = dump(world.replica(1)).await;
     let installed = "SELECT epoch::text || (SELECT string_agg(c::text, ' ' ORDER BY c.id)
         FROM pgfanout.captured_table c) FROM pgfanout.installation";
     let mut known: Option<(String, String)> = None;
@@ -34,7 +34,7 @@ async fn capture_can_be_installed_by_itself_and_again() {
         let expected =
             "captured \"public\".\"Weird Name\"\ncaptured \"public\".\"p\"\ncaptured \"public\".\"t\"\n";
         assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(0), expected, ""));
-        let now = (value(&world, installed).await, dump(world.primary()));
+        let now = (value(&world, installed).await, dump(world.primary()).await);
         if let Some(known) = known {
             assert_eq!(now, known);
         }
@@ -42,7 +42,7 @@ async fn capture_can_be_installed_by_itself_and_again() {
     }
     world.primary().execute("UPDATE t SET a = 'b'").await;
     assert_eq!(value::<i64>(&world, "SELECT count(*) FROM pgfanout.changelog").await, 1);
-    assert_eq!(dump(world.replica(1)), replica, "nothing is done on replicas");
+    assert_eq!(dump(world.replica(1)).await, replica, "nothing is done on replicas");
     assert_eq!(left_on_the_broker(&world).await, Vec::<String>::new(), "nor on the broker");
 }
 
@@ -50,7 +50,7 @@ async fn capture_can_be_installed_by_itself_and_again() {
 async fn no_trace_is_left_but_the_tables_on_the_replicas() {
     let world = world(Mode::Broker, 2).build().await;
     world.primary().execute(TABLES).await;
-    let (file, before) = (world.config().write(), dump(world.primary()));
+    let (file, before) = (world.config().write(), dump(world.primary()).await);
     let mut pgfanout = begin(&world);
     until_same(&world, &["t", "p", "\"Weird Name\""]).await;
     pgfanout.terminate().await;
@@ -64,9 +64,9 @@ async fn no_trace_is_left_but_the_tables_on_the_replicas() {
         let places = ["the primary", "replica r1", "replica r2"].map(|place| format!("{done} {place}\n"));
         let expected = format!("{}removed from the broker\n", places.concat());
         assert_eq!((code, stdout, stderr.as_str()), (Some(0), expected, ""));
-        assert_eq!(dump(world.primary()), before);
+        assert_eq!(dump(world.primary()).await, before);
         for database in world.replicas().iter().chain([world.primary()]) {
-            assert!(!dump(database).contains("pgfanout"));
+            assert!(!dump(database).await.contains("pgfanout"));
             let more = database.client().await.query_one(MORE, &[]).await.unwrap();
             assert_eq!(more.get::<_, i64>(0), 0, "{database}");
         }
@@ -96,12 +96,12 @@ async fn what_could_not_be_removed_is_named_and_the_rest_is_gone() {
         "{stderr}"
     );
     assert!(!stderr.contains("secret-word"), "{stderr}");
-    assert!(!dump(world.primary()).contains("pgfanout"));
-    assert!(dump(world.replica(1)).contains("pgfanout"));
-    assert!(!dump(world.replica(2)).contains("pgfanout"));
+    assert!(!dump(world.primary()).await.contains("pgfanout"));
+    assert!(dump(world.replica(1)).await.contains("pgfanout"));
+    assert!(!dump(world.replica(2)).await.contains("pgfanout"));
     assert_eq!(left_on_the_broker(&world).await.len(), 4);
     let Finished { code, .. } = program().once("uninstall", &world.config().write(), &[]).await;
     assert_eq!(code, Some(0), "what is left goes the next time");
-    assert!(!dump(world.replica(1)).contains("pgfanout"));
+    assert!(!dump(world.replica(1)).await.contains("pgfanout"));
     assert_eq!(left_on_the_broker(&world).await, Vec::<String>::new());
 }

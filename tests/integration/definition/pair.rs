@@ -11,7 +11,10 @@ use pgfanout::{
         difference::{Difference, differences},
     },
 };
-use pgfanout_testbed::postgres::Cluster;
+use pgfanout_testbed::{
+    binaries::{Side, skipped},
+    postgres::Cluster,
+};
 
 /// The tables that are replicated as such, and the columns of their primary keys.
 const TABLES: &str = "
@@ -24,9 +27,11 @@ const TABLES: &str = "
     WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.oid >= 16384
     ORDER BY c.oid";
 
-/// Two databases of one server: the primary and a replica without tables.
+/// Two databases: the primary and a replica without tables.
 pub(super) struct Pair {
-    pub(super) cluster: Cluster,
+    cluster: Cluster,
+    /// The replica's own server, where it runs another PostgreSQL.
+    other: Option<Cluster>,
     pub(super) primary: Session,
     pub(super) replica: Session,
 }
@@ -34,14 +39,28 @@ pub(super) struct Pair {
 impl Pair {
     pub(super) async fn start() -> Self {
         let cluster = Cluster::start(&[]).await;
+        let other = match Side::are_alike() {
+            true => None,
+            false => Some(Cluster::start_as(Side::Replica, &[], None).await),
+        };
         let primary = connect(&cluster, "a").await;
-        let replica = connect(&cluster, "b").await;
-        Self { cluster, primary, replica }
+        let replica = connect(other.as_ref().unwrap_or(&cluster), "b").await;
+        Self { cluster, other, primary, replica }
+    }
+
+    /// The server of the primary, "a", or of the replica, "b".
+    pub(super) fn cluster(&self, database: &str) -> &Cluster {
+        self.other.as_ref().filter(|_| database == "b").unwrap_or(&self.cluster)
+    }
+
+    /// Whether both servers are of this major version or newer; if not, says that `what` is left out.
+    pub(super) fn both_know(&self, what: &str, since: u32) -> bool {
+        ["a", "b"].into_iter().all(|database| self.cluster(database).knows(what, since))
     }
 
     /// Runs statements of an application: with its search path, not ours.
     pub(super) async fn run(&self, database: &str, statements: &str) {
-        self.cluster.client(database).await.batch_execute(statements).await.unwrap();
+        self.cluster(database).client(database).await.batch_execute(statements).await.unwrap();
     }
 
     pub(super) async fn tables(&self) -> Vec<TableDefinition> {
@@ -81,15 +100,26 @@ impl Pair {
         differences(primary, &self.on_replica(primary).await)
     }
 
-    pub(super) fn dump(&self, database: &str) -> String {
-        let output = Command::new(self.cluster.program("pg_dump"))
-            .args(["--schema-only", "--no-owner", "--no-comments", "--dbname", &self.cluster.url(database)])
+    /// The database as SQL, where that can be had.
+    pub(super) fn dump(&self, database: &str) -> Option<String> {
+        let cluster = self.cluster(database);
+        let output = Command::new(cluster.program_if_there("pg_dump", "a look at the schema as SQL")?)
+            .args(["--schema-only", "--no-owner", "--no-comments", "--dbname", &cluster.url(database)])
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         // Newer ones begin and end with a random word.
         let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().filter(|line| !line.starts_with('\\')).collect::<Vec<_>>().join("\n")
+        Some(text.lines().filter(|line| !line.starts_with('\\')).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Both databases as SQL, where their servers print it alike.
+    pub(super) fn dumps(&self) -> Option<(String, String)> {
+        if self.other.is_some() {
+            skipped("the comparison of both schemas as SQL: the servers are of different versions");
+            return None;
+        }
+        self.dump("a").zip(self.dump("b"))
     }
 }
 

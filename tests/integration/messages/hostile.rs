@@ -124,20 +124,25 @@ fn any_value(random: &mut fastrand::Rng, depth: u8) -> AMQPValue {
     }
 }
 
-/// Some messages of every kind, as the world's pgfanout sent them.
+/// Some messages of every kind, as the world's pgfanout sent them: of three batches.
 async fn real_messages(world: &World, listener: &mut Listener) -> Vec<Message> {
+    let mut messages = Vec::new();
     for statements in [
         "INSERT INTO t SELECT n, 'row ' || n, n / 7.0 FROM generate_series(1, 9) n; TRUNCATE other",
         "UPDATE t SET a = NULL WHERE id < 4; DELETE FROM t WHERE id > 7",
         "UPDATE t SET id = id + 100 WHERE id < 3; INSERT INTO other VALUES ('{\"a\": [1]}')",
     ] {
         world.primary().execute(statements).await;
-    }
-    let mut messages = Vec::new();
-    for _ in 0..6 {
-        let delivery = listener.next().await.delivery;
-        let headers = delivery.properties.headers().clone().unwrap().inner().clone();
-        messages.push(Message { headers, body: delivery.data });
+        // Before the next transaction, or else both may come as one batch.
+        loop {
+            let heard = listener.next().await;
+            let last = heard.header("pgfanout-last") == AMQPValue::Boolean(true);
+            let headers = heard.delivery.properties.headers().clone().unwrap().inner().clone();
+            messages.push(Message { headers, body: heard.delivery.data });
+            if last {
+                break;
+            }
+        }
     }
     messages
 }

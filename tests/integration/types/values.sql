@@ -1,11 +1,12 @@
 -- Types with values at their edges. One line each: kind¦type¦value¦value…, where kind is "key" if the type may be
--- part of a key, else "value"; a value is SQL. Types that a server does not know are left out.
+-- part of a key, else "value"; with the PostgreSQL that brought it, where 13 has not got it. A value is SQL.
 key¦smallint¦-32768¦32767¦0
 key¦integer¦-2147483648¦2147483647¦0
 key¦bigint¦-9223372036854775808¦9223372036854775807¦9007199254740993¦-9007199254740993
 key¦real¦'NaN'¦'Infinity'¦'-Infinity'¦'-0'¦'0'¦3.4028235e38¦'1e-45'¦0.1¦1.17549435e-38
 key¦double precision¦'NaN'¦'Infinity'¦'-Infinity'¦'-0'¦'0'¦1.7976931348623157e308¦'5e-324'¦0.30000000000000004¦9007199254740993¦1e23
 key¦numeric¦'NaN'¦1.0¦1.00¦0.000¦'-0'¦-1e-300¦123456789012345678901234567890.123456789¦9007199254740993¦1e400
+key14¦numeric¦'Infinity'¦'-Infinity'
 value¦numeric¦repeat('9', 130000)::numeric¦('0.' || repeat('7', 16000))::numeric
 key¦numeric(30,10)¦1¦-0.0000000001¦12345678901234567890
 key¦money¦'0'¦'1234.56'¦'-92233720368547758.08'¦'92233720368547758.07'
@@ -25,6 +26,7 @@ key¦timetz¦'24:00:00-15:59'¦'00:00:00+15:59'¦'12:00:00.000001+05:30:15'
 key¦timestamp¦'infinity'¦'-infinity'¦'4714-11-24 00:00:00 BC'¦'294276-12-31 23:59:59.999999'¦'0044-03-15 12:00:00.5 BC'¦'2020-03-04 05:06:07.000001'
 key¦timestamptz¦'infinity'¦'-infinity'¦'4714-11-24 00:00:00+00 BC'¦'294276-12-31 23:59:59.999999+00'¦'1883-11-18 12:03:58-05'¦'0044-03-15 12:00:00.5+00 BC'¦'2020-03-04 05:06:07.000001+01'
 key¦interval¦'0'¦'1 mon'¦'30 days'¦'1 day'¦'24:00:00'¦'1 day -00:00:01'¦'-1 mon +1 day -00:00:00.000001'¦'-178000000 years'¦'178000000 years'¦'-1 year -2 mons +3 days'
+key17¦interval¦'infinity'¦'-infinity'
 value¦interval day to second(2)¦'1 day 02:03:04.05'
 key¦boolean¦true¦false
 key¦uuid¦'00000000-0000-0000-0000-000000000000'¦'ffffffff-ffff-ffff-ffff-ffffffffffff'
@@ -53,6 +55,9 @@ value¦regtype¦'int4'¦'-'¦'text[]'¦'double precision'
 value¦regproc¦'now'¦'-'¦4000000000
 value¦regprocedure¦'lower(text)'¦'-'
 value¦regoperator¦'+(integer,integer)'¦'-(none,bigint)'
+value¦regoper¦'||/'¦'0'
+value¦regrole¦'pg_monitor'¦'-'
+value¦regdictionary¦'simple'¦'-'
 value¦regnamespace¦'pg_catalog'¦'information_schema'
 value¦regconfig¦'simple'¦'english'
 value¦regcollation¦'"C"'¦'-'
@@ -62,6 +67,7 @@ value¦cid¦'4294967295'
 key¦tid¦'(0,0)'¦'(4294967295,65535)'
 key¦pg_lsn¦'0/0'¦'FFFFFFFF/FFFFFFFF'
 value¦pg_snapshot¦'10:20:10,14,15'¦'1:1:'
+value¦txid_snapshot¦'10:20:10,14,15'¦'1:1:'
 value¦refcursor¦'a b'
 value¦jsonpath¦'$.a[*]?(@ > 1)'¦'strict $."x y"'
 value¦int2vector¦''¦'1 2 3'
@@ -73,8 +79,12 @@ key¦numrange¦'empty'¦'[1.0,1.10]'¦'(,NaN)'
 key¦tsrange¦'(,)'¦'[-infinity,infinity]'¦'["2020-01-02 03:04:05",)'
 key¦tstzrange¦'empty'¦'["2020-01-02 03:04:05+00","2020-01-02 03:04:05.000001+00")'
 key¦daterange¦'[-infinity,infinity)'¦'(,"0044-03-15 BC")'
-value¦int4multirange¦'{}'¦'{[1,2),[5,)}'
-value¦tstzmultirange¦'{["2020-01-02 03:04:05+00",)}'¦'{(,)}'
+value14¦int4multirange¦'{}'¦'{[1,2),[5,)}'
+key14¦int8multirange¦'{}'¦'{[-9223372036854775808,0),[5,)}'
+value14¦nummultirange¦'{}'¦'{[1.0,1.10],(5,NaN)}'
+value14¦datemultirange¦'{[-infinity,"0044-03-15 BC"),[2020-01-01,)}'
+value14¦tsmultirange¦'{["2020-01-02 03:04:05.000001",infinity]}'
+value14¦tstzmultirange¦'{["2020-01-02 03:04:05+00",)}'¦'{(,)}'
 value¦integer[]¦'{}'¦'[-1:1]={1,NULL,3}'¦'{{1,2},{3,4}}'¦'[2:2][-3:-2]={{7,8}}'
 value¦text[]¦'{}'¦'{"",NULL,"NULL","a,b","{}","\"","\\"," "}'
 key¦mood¦'sad'¦'it''s "ok", \ or {not}'¦''
@@ -86,6 +96,7 @@ value¦pair¦'(1,)'¦'(,"""a, b"" \\ ()")'¦'(,)'¦'(,"")'
 value¦nested¦'("(1,""x y"")","{""(2,)"",NULL}",sad)'¦'(,,)'
 value¦pair_domain¦'(1,x)'
 value¦float_range¦'[-0,NaN]'¦'(0.1,0.30000000000000004]'¦'empty'
+value14¦float_multirange¦'{[-0,0.1],(0.30000000000000004,NaN]}'¦'{}'
 value¦text_range¦'["a b","c\"d")'¦'[,""]'
 key¦citext¦'Ab'¦'aB'¦''¦'ÜBER'
 value¦hstore¦''¦'a=>1,b=>NULL,"c d"=>"\"=>"'
@@ -96,3 +107,7 @@ value¦ean13¦'220-5555555557'¦'0000000000000'
 value¦upc¦'220356483481'
 value¦cube¦'(0.1,2),(3,-4)'¦'(0)'¦'()'
 value¦seg¦'1.0 .. 2'¦'~5.00'¦'<3'¦'.. 4'¦'2.50(+-)0.5'
+value¦chars(9)¦'a "b", {'¦''
+value¦vector(3)¦'[1,2.5,-0]'¦'[1e-38,3.4028235e38,0.1]'
+value¦halfvec(2)¦'[0.1,-0]'
+value¦sparsevec(5)¦'{1:0.1,3:-2}/5'¦'{}/5'

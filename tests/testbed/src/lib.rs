@@ -14,11 +14,14 @@
 //!
 //! Nothing outlives the test process, however it ends: see [`premises::Premises`].
 //!
+//! [`binaries::Side`] tells which PostgreSQL each side runs: the installed one, if none was chosen.
+//!
 //! Failures of the test bed itself panic with what was tried: there is nothing a test could do about
 //! them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test bed that does not stand fails the test")]
 
 pub mod account;
+pub mod binaries;
 pub mod certificates;
 pub mod compare;
 pub mod config;

@@ -1,7 +1,6 @@
 //! Private PostgreSQL clusters.
 
 use std::{
-    env,
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -14,6 +13,7 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::{
     account::Account,
+    binaries::{self, Side, skipped},
     certificates::ServerFiles,
     port,
     premises::{Farewell, Premises},
@@ -60,16 +60,16 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a fresh cluster with the given settings of `postgresql.conf` on top of the test bed's own
+    /// Starts a fresh cluster for primaries with the given settings of `postgresql.conf` on top of the test bed's own
     /// (among them `fsync = off`), and returns when it takes connections.
     pub async fn start(options: &[(&str, &str)]) -> Self {
-        Self::start_secured(options, None).await
+        Self::start_as(Side::Primary, options, None).await
     }
 
-    /// As [`start`](Self::start); with files, TLS is offered too. By TLS only clients come in who have a certificate of
-    /// the authority with the name of their user, and they need no password.
-    pub async fn start_secured(options: &[(&str, &str)], files: Option<&ServerFiles>) -> Self {
-        let (binaries, account) = (binaries(), Account::for_servers());
+    /// As [`start`](Self::start), of this side; with files, TLS is offered too. By TLS only clients come in who have a
+    /// certificate of the authority with the name of their user, and they need no password.
+    pub async fn start_as(side: Side, options: &[(&str, &str)], files: Option<&ServerFiles>) -> Self {
+        let (binaries, account) = (side.binaries(), Account::for_servers());
         let premises = Premises::new(account, Farewell::Quit);
         let data = premises.path().join("data");
         let password = template::copy_to(&data, &binaries, account);
@@ -203,10 +203,44 @@ impl Cluster {
             .unwrap_or_else(|error| panic!("connecting to {database}: {error:?}"))
     }
 
-    /// One of PostgreSQL's own programs, of the version that this cluster runs, such as `pgbench`.
+    /// The major version of its PostgreSQL.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        let text =
+            fs::read_to_string(self.data().join("PG_VERSION")).expect("every cluster tells its version");
+        text.trim().parse().expect("a number")
+    }
+
+    /// Whether its PostgreSQL is of this major version or newer. Where it is not, [tells](skipped) that `what` is
+    /// left out.
+    #[must_use]
+    pub fn knows(&self, what: &str, since: u32) -> bool {
+        let knows = self.version() >= since;
+        if !knows {
+            skipped(&format!("{what}: not in PostgreSQL {}", self.version()));
+        }
+        knows
+    }
+
+    /// One of PostgreSQL's own programs, such as `pgbench`, of the version that this cluster runs.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
         self.binaries.join(name)
+    }
+
+    /// As [`program`](Self::program), but where a server that was chosen by its version came without its programs it is
+    /// the installed one, unless that is too old for this server: then [tells](skipped) that `what` is left out.
+    #[must_use]
+    pub fn program_if_there(&self, name: &str, what: &str) -> Option<PathBuf> {
+        let (own, installed) = (self.binaries.join(name), binaries::installed());
+        if own.exists() || self.binaries == installed {
+            return Some(own);
+        }
+        if template::version(&installed) >= self.version() {
+            return Some(installed.join(name));
+        }
+        skipped(&format!("{what}: no {name} for PostgreSQL {}", self.version()));
+        None
     }
 
     /// The server's log file.
@@ -221,10 +255,10 @@ impl Cluster {
         template::copy(&self.data(), &self.backup());
     }
 
-    /// Copies the files of a running cluster away with `pg_basebackup`, over an earlier copy.
-    pub async fn back_up_online(&self) {
+    /// Copies the files of a running cluster away with this `pg_basebackup`, over an earlier copy.
+    pub async fn back_up_online(&self, pg_basebackup: &Path) {
         let _ = fs::remove_dir_all(self.backup());
-        let mut command = Command::new(self.program("pg_basebackup"));
+        let mut command = Command::new(pg_basebackup);
         command.args(["--checkpoint=fast", "--wal-method=stream", "--no-sync", "--no-manifest", "--dbname"]);
         command.arg(self.url("postgres")).arg("--pgdata").arg(self.backup());
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
@@ -284,23 +318,4 @@ pub async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
 #[must_use]
 pub fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// Where PostgreSQL's programs are: `PGFANOUT_TEST_PG_BIN`, or the newest version in the place where
-/// Debian and Ubuntu put them, or the first `postgres` on the `PATH`.
-fn binaries() -> PathBuf {
-    if let Some(chosen) = env::var_os("PGFANOUT_TEST_PG_BIN") {
-        return chosen.into();
-    }
-    let version = |directory: &Path| directory.file_name()?.to_str()?.parse::<u32>().ok();
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let newest = versions
-        .map(|entry| entry.path())
-        .filter(|directory| directory.join("bin/postgres").exists())
-        .max_by_key(|directory| version(directory));
-    let path = env::var_os("PATH").unwrap_or_default();
-    newest
-        .map(|directory| directory.join("bin"))
-        .or_else(|| env::split_paths(&path).find(|directory| directory.join("postgres").exists()))
-        .expect("PostgreSQL is installed: tests/setup.sh does that")
 }

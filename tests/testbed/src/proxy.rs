@@ -37,7 +37,7 @@ pub enum Fault {
     Stall,
     /// Everything arrives that much later.
     Delay(Duration),
-    /// So many bytes pass in a second, on each link and way.
+    /// So many bytes pass in a second, on each link and way; at most 1,300,000.
     Slow(u32),
 }
 

@@ -4,9 +4,10 @@ use std::{
     env,
     ffi::OsStr,
     fs,
+    io::Write as _,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -27,8 +28,7 @@ pub(crate) fn copy_to(data: &Path, binaries: &Path, account: Option<Account>) ->
 /// The template for this version of PostgreSQL and this user, made now if it is not there. `None`
 /// where there is no build directory to keep it in.
 fn cached(binaries: &Path, account: Option<Account>) -> Option<PathBuf> {
-    let version = Command::new(binaries.join("postgres")).arg("--version").output().expect("postgres runs");
-    let version: String = String::from_utf8_lossy(&version.stdout)
+    let version: String = version_text(binaries)
         .chars()
         .filter(|letter| letter.is_ascii_alphanumeric() || *letter == '.')
         .collect();
@@ -54,6 +54,19 @@ fn cached(binaries: &Path, account: Option<Account>) -> Option<PathBuf> {
     Some(template)
 }
 
+fn version_text(binaries: &Path) -> String {
+    let output = Command::new(binaries.join("postgres")).arg("--version").output().expect("postgres runs");
+    String::from_utf8(output.stdout).expect("a version in ASCII")
+}
+
+/// The major version of the PostgreSQL in this directory, from `postgres (PostgreSQL) 15.18 (Debian …)`.
+pub(crate) fn version(binaries: &Path) -> u32 {
+    let text = version_text(binaries);
+    let number =
+        text.split_once(") ").and_then(|(_, number)| number.split(|c: char| !c.is_ascii_digit()).next());
+    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{text} tells no version"))
+}
+
 /// Cargo's target directory, found from where the running program lies.
 fn build_directory() -> Option<PathBuf> {
     let program = env::current_exe().ok()?;
@@ -64,7 +77,7 @@ fn build_directory() -> Option<PathBuf> {
 fn initdb(data: &Path, binaries: &Path, account: Option<Account>) -> String {
     let password = random_hex(16);
     let password_file = data.with_extension("password");
-    fs::write(&password_file, verifier(&password)).expect("the password can be written");
+    fs::write(&password_file, &password).expect("the password can be written");
     if let Some(account) = account {
         account.own(&password_file);
     }
@@ -85,7 +98,24 @@ fn initdb(data: &Path, binaries: &Path, account: Option<Account>) -> String {
     let done = command.output().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
     assert!(done.status.success(), "initdb: {}", String::from_utf8_lossy(&done.stderr));
     let _ = fs::remove_file(&password_file);
+    set_verifier(&password, data, binaries, account);
     password
+}
+
+/// By a server without users, as initdb of PostgreSQL 13 reads no more than 99 bytes of a password file.
+fn set_verifier(password: &str, data: &Path, binaries: &Path, account: Option<Account>) {
+    let mut command = Command::new(binaries.join("postgres"));
+    command.args(["--single", "-F", "-D"]).arg(data).arg("postgres").current_dir(data);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    if let Some(account) = account {
+        account.run(&mut command);
+    }
+    let mut server = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
+    let statement = format!("ALTER ROLE postgres PASSWORD '{}'\n", verifier(password));
+    server.stdin.take().expect("it is piped").write_all(statement.as_bytes()).expect("it reads");
+    let done = server.wait_with_output().expect("it ends with its input");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && !said.contains("ERROR"), "setting the password: {said}");
 }
 
 /// What PostgreSQL keeps of a password for SCRAM (RFC 5802, section 3), with one iteration instead of 4096: it was drawn

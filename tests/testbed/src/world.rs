@@ -1,6 +1,7 @@
 //! A test's private world.
 
 use std::{
+    collections::HashMap,
     fmt,
     ops::Deref,
     path::Path,
@@ -17,6 +18,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio_postgres::Client;
 
 use crate::{
+    binaries::Side,
     certificates::ServerFiles,
     compare::pin_settings,
     config::ConfigFile,
@@ -26,7 +28,8 @@ use crate::{
 };
 
 /// Started by the first world that shares them; the watchdogs end them with the process.
-static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+/// The second cluster is for replicas, where these run another PostgreSQL than primaries.
+static CLUSTERS: [OnceCell<Cluster>; 2] = [const { OnceCell::const_new() }; 2];
 static BROKER: OnceCell<Broker> = OnceCell::const_new();
 static WORLDS: AtomicU32 = AtomicU32::new(1);
 
@@ -139,9 +142,10 @@ impl Plan {
         let (near, far) = (1..=self.replicas - self.apart, self.replicas - self.apart + 1..=self.replicas);
         let (broker, primary, mut replicas, apart) = tokio::join!(
             hold_broker(self.broker, files),
-            create(format!("{exchange}_primary"), self.primary, &primary_options, files),
+            create(format!("{exchange}_primary"), Side::Primary, self.primary, &primary_options, files),
             futures_util::future::join_all(near.map(|n| create(
                 name(n),
+                Side::Replica,
                 self.replica,
                 &replica_options,
                 files
@@ -170,13 +174,14 @@ async fn hold_broker(ownership: Option<Ownership>, files: Option<&ServerFiles>) 
 
 async fn create(
     name: String,
+    side: Side,
     ownership: Ownership,
     options: &[(&str, &str)],
     files: Option<&ServerFiles>,
 ) -> Database {
     let cluster = match ownership {
-        Ownership::Shared => Held::Shared(CLUSTER.get_or_init(start_shared_cluster).await),
-        Ownership::Own => Held::Own(Arc::new(Cluster::start_secured(options, files).await)),
+        Ownership::Shared => Held::Shared(shared_cluster(side).await),
+        Ownership::Own => Held::Own(Arc::new(Cluster::start_as(side, options, files).await)),
     };
     Database::create(name, cluster).await
 }
@@ -185,7 +190,7 @@ async fn create_apart(names: Vec<String>) -> Vec<Database> {
     if names.is_empty() {
         return Vec::new();
     }
-    let cluster = Arc::new(Cluster::start(&[]).await);
+    let cluster = Arc::new(Cluster::start_as(Side::Replica, &[], None).await);
     let mut databases = Vec::new();
     for name in names {
         databases.push(Database::create(name, Held::Own(Arc::clone(&cluster))).await);
@@ -193,9 +198,11 @@ async fn create_apart(names: Vec<String>) -> Vec<Database> {
     databases
 }
 
-/// Many worlds' connections meet here.
-async fn start_shared_cluster() -> Cluster {
-    Cluster::start(&[("max_connections", "400")]).await
+async fn shared_cluster(side: Side) -> &'static Cluster {
+    let side = if Side::are_alike() { Side::Primary } else { side };
+    // Many worlds' connections meet here.
+    let start = async || Cluster::start_as(side, &[("max_connections", "400")], None).await;
+    CLUSTERS[side as usize].get_or_init(start).await
 }
 
 impl World {
@@ -238,6 +245,15 @@ impl World {
     #[must_use]
     pub fn replicas(&self) -> &[Database] {
         &self.replicas
+    }
+
+    /// Runs statements that act on a whole server, such as CREATE ROLE, once on each.
+    pub async fn execute_on_servers(&self, statements: &str) {
+        let databases = self.replicas.iter().chain([&self.primary]);
+        let servers: HashMap<u16, &Database> = databases.map(|one| (one.cluster().port(), one)).collect();
+        for database in servers.values() {
+            database.execute(statements).await;
+        }
     }
 
     /// The broker. Panics in a world without.

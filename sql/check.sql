@@ -1,0 +1,31 @@
+-- What a database tells of itself and of the session that asks, whatever is installed there.
+-- Returns one row: version; role, quoted; is_standby; tls: its version, empty without; is_local: the session comes
+-- from the server's own machine; backend: who serves it; clock in seconds since 1970; connections: how many
+-- more there may be; settings that are unwise, each a name with its value, beside why and the remedy.
+-- Reads catalogs and functions only.
+SELECT
+    current_setting('server_version') AS version,
+    current_setting('server_version_num')::int4 AS version_number,
+    quote_ident(current_user) AS role,
+    quote_ident(current_database()) AS database,
+    pg_is_in_recovery() AS is_standby,
+    coalesce((SELECT s.version FROM pg_stat_ssl s WHERE s.pid = pg_backend_pid() AND s.ssl), '') AS tls,
+    inet_client_addr() IS NOT DISTINCT FROM inet_server_addr() AS is_local,
+    pg_backend_pid() AS backend,
+    extract(epoch FROM clock_timestamp())::float8 AS clock,
+    current_setting('max_connections')::int8 - current_setting('superuser_reserved_connections')::int8
+        - (SELECT count(*) FROM pg_stat_activity a WHERE a.backend_type = 'client backend') AS connections,
+    ARRAY(
+        SELECT format('%s is %s: %s', s.name, current_setting(s.name), s.why)
+        FROM (VALUES
+            ('fsync', 'off', 'a crash of the machine may take back what others have been told'),
+            ('full_page_writes', 'off', 'a crash of the machine may destroy the database')
+        ) s (name, unwise, why)
+        WHERE current_setting(s.name) = s.unwise
+    ) AS unwise,
+    ARRAY(
+        SELECT format('ALTER SYSTEM SET %s = on', s.name)
+        FROM (VALUES ('fsync'), ('full_page_writes')) s (name)
+        WHERE current_setting(s.name) = 'off'
+    ) AS remedies,
+    current_setting('max_prepared_transactions') <> '0' AS prepares

@@ -1,0 +1,65 @@
+//! The primary, and the tables there.
+
+use super::{Findings, server};
+use crate::{
+    config::Config,
+    error::Result,
+    prepare::wanted_tables,
+    primary::{install, source::captured},
+    replica::definition::TableDefinition,
+};
+
+/// What is found at the primary, and the tables that replicas have to hold.
+pub(super) async fn check(config: &Config) -> (Findings, Vec<TableDefinition>) {
+    let mut findings = Findings::at("primary");
+    let Some(server) = server::check(&config.primary.database, &mut findings).await else {
+        return (findings, Vec::new());
+    };
+    if server.prepares {
+        findings.warning(
+            "settings",
+            "max_prepared_transactions is above 0, where NOTIFY would make PREPARE TRANSACTION fail: changes are \
+             looked for instead, and the first after a pause waits for up to a second",
+            "ALTER SYSTEM SET max_prepared_transactions = 0, if nobody prepares transactions; needs a restart",
+        );
+    }
+    let mut wanted = Vec::new();
+    let looked = look(config, &server, &mut wanted, &mut findings).await;
+    if let Err(error) = looked {
+        findings.add(super::Level::Error, "tables", error.chain(), None);
+    }
+    (findings, wanted)
+}
+
+async fn look(
+    config: &Config,
+    server: &server::Server,
+    definitions: &mut Vec<TableDefinition>,
+    findings: &mut Findings,
+) -> Result<()> {
+    let primary = &server.session;
+    match install::obstacle(primary).await? {
+        Some(obstacle) => findings.error("privileges", obstacle.what, obstacle.remedy),
+        None => findings.ok("privileges", format!("role {} may install capture", server.role)),
+    }
+    if server.may_read("captured_table").await? {
+        for table in captured(primary).await? {
+            if let Some(reason) = table.broken {
+                findings.error("capture", reason, "pgfanout captures it anew once that is done");
+            }
+        }
+    }
+    let wanted = wanted_tables(primary, config).await?.0;
+    for table in &wanted {
+        definitions.extend(TableDefinition::read(primary, table.relation, &table.key).await?);
+    }
+    let keyless: Vec<&str> =
+        wanted.iter().filter(|table| table.key.is_empty()).map(|table| &*table.name).collect();
+    if !keyless.is_empty() {
+        let text =
+            format!("no key names the rows of {}; each change reads all of a table", keyless.join(", "));
+        findings.warning("tables", text, "ALTER TABLE … ADD PRIMARY KEY (…)");
+    }
+    findings.ok("tables", format!("{} can be captured", wanted.len()));
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! A replica, and whether its tables fit the primary's.
+
+use std::collections::BTreeSet;
+
+use super::{Findings, server};
+use crate::{
+    config::{self, ExistingRows},
+    error::Result,
+    postgres::Session,
+    replica::{create::refusal_to_make, definition::TableDefinition, difference::differences, state},
+};
+
+/// From here on a role can be allowed to write as a replica does without being a superuser.
+const GRANTABLE: i32 = 150_000;
+
+/// What is found at a replica that has to hold these tables.
+pub(super) async fn check(replica: &config::Replica, wanted: &[TableDefinition]) -> Findings {
+    let mut findings = Findings::at(&replica.database.name);
+    let Some(server) = server::check(&replica.database, &mut findings).await else { return findings };
+    if let Err(error) = look(replica, &server, wanted, &mut findings).await {
+        findings.add(super::Level::Error, "tables", error.chain(), None);
+    }
+    findings
+}
+
+async fn look(
+    replica: &config::Replica,
+    server: &server::Server,
+    wanted: &[TableDefinition],
+    findings: &mut Findings,
+) -> Result<()> {
+    let session = &server.session;
+    let standby = "SELECT pg_is_in_recovery()";
+    if session.query_one("asking for the server's role", standby, &[]).await?.get(0) {
+        findings.error(
+            "server",
+            "it is a standby, where nothing can be written",
+            "name a server of its own, or promote it",
+        );
+        return Ok(());
+    }
+    let before = findings.all.len();
+    privileges(replica, server, findings).await?;
+    tables(replica, server, wanted, findings).await?;
+    if findings.all.len() == before {
+        findings
+            .ok("tables", format!("role {} may write {} tables, and they fit", server.role, wanted.len()));
+    }
+    Ok(())
+}
+
+async fn privileges(
+    replica: &config::Replica,
+    server: &server::Server,
+    findings: &mut Findings,
+) -> Result<()> {
+    let server::Server { role, database, .. } = server;
+    match state::connect(&replica.database, "pgfanout check").await {
+        Ok(_) => {}
+        Err(error) if !error.needs_operator() => return Err(error),
+        Err(_) => findings.error(
+            "privileges",
+            format!("role {role} may not set session_replication_role, so that triggers would fire twice"),
+            match server.version >= GRANTABLE {
+                true => format!("GRANT SET ON PARAMETER session_replication_role TO {role}"),
+                false => format!("ALTER ROLE {role} SUPERUSER"),
+            },
+        ),
+    }
+    let statement = "SELECT CASE
+        WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+        ELSE pg_has_role(n.nspowner, 'USAGE') END, quote_ident(pg_get_userbyid(n.nspowner))
+        FROM (SELECT) one LEFT JOIN pg_namespace n ON n.nspname = 'pgfanout'";
+    let row = server.session.query_one("looking for privileges", statement, &[]).await?;
+    match (row.get(0), row.get::<_, Option<&str>>(1)) {
+        (true, _) => {}
+        (false, None) => findings.error(
+            "privileges",
+            format!("role {role} may not create pgfanout's schema"),
+            format!("GRANT CREATE ON DATABASE {database} TO {role}"),
+        ),
+        (false, Some(owner)) => findings.error(
+            "privileges",
+            format!("the schema pgfanout does not belong to role {role}"),
+            format!("connect as its owner {owner}, or GRANT {owner} TO {role}"),
+        ),
+    }
+    Ok(())
+}
+
+async fn tables(
+    replica: &config::Replica,
+    server: &server::Server,
+    wanted: &[TableDefinition],
+    findings: &mut Findings,
+) -> Result<()> {
+    let server::Server { session, role, .. } = server;
+    let schemas: Vec<&str> = wanted.iter().map(|table| &*table.schema).collect();
+    let names: Vec<&str> = wanted.iter().map(|table| &*table.name).collect();
+    let statement = include_str!("../../sql/replica/check.sql");
+    let rows = session.query("looking for privileges", statement, &[&schemas, &names]).await?;
+    let followed = followed(server).await?;
+    let mut schemas_told = BTreeSet::new();
+    for (table, row) in wanted.iter().zip(rows) {
+        let name = &table.table;
+        let subject = format!("table {name}");
+        if !row.get::<_, bool>("is_there") {
+            let schema: &str = row.get("schema_name");
+            if !row.get::<_, bool>("may_create") && schemas_told.insert(schema.to_owned()) {
+                let remedy = match row.get("has_schema") {
+                    true => format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}"),
+                    false => format!("GRANT CREATE ON DATABASE {} TO {role}", server.database),
+                };
+                findings.error("privileges", format!("role {role} may not create {name}"), remedy);
+            }
+            if let Some(reason) = refusal_to_make(session, table).await? {
+                findings.add(super::Level::Error, &subject, format!("it can't be created: {reason}"), None);
+            }
+            continue;
+        }
+        if !row.get::<_, bool>("may_write") {
+            let remedy = format!("ALTER TABLE {name} OWNER TO {role}");
+            findings.error("privileges", format!("{name} does not belong to role {role}"), remedy);
+            continue;
+        }
+        if row.get("policies") {
+            let remedy = format!("ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY");
+            findings.error(&subject, "its policies would hide rows from its owner, too", remedy);
+        }
+        let found = TableDefinition::find(session, &table.schema, &table.name, &table.key_columns).await?;
+        for difference in found.iter().flat_map(|found| differences(table, found)) {
+            let text = format!(
+                "{}: the replica has {}, the primary {}",
+                difference.subject, difference.found, difference.expected
+            );
+            findings.error(&subject, text, difference.remedy);
+        }
+        let is_followed = followed.contains(&(table.schema.clone(), table.name.clone()));
+        if !is_followed && replica.existing_rows == ExistingRows::Refuse && has_rows(session, table).await? {
+            let remedy = format!("TRUNCATE {name}, or existing_rows = \"replace\" in the configuration");
+            findings.error(&subject, "it holds rows that pgfanout did not write", remedy);
+        }
+    }
+    Ok(())
+}
+
+/// The tables that are replicated already, by schema and name.
+async fn followed(server: &server::Server) -> Result<BTreeSet<(String, String)>> {
+    let session = &server.session;
+    if !server.may_read("replicated_table").await? {
+        return Ok(BTreeSet::new());
+    }
+    let statement = "SELECT schema_name, table_name FROM pgfanout.replicated_table";
+    let rows = session.query("reading the replicated tables", statement, &[]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+async fn has_rows(session: &Session, table: &TableDefinition) -> Result<bool> {
+    let any = format!("SELECT EXISTS (SELECT FROM {})", table.table);
+    Ok(session.query_one("looking into a table", &any, &[]).await?.get(0))
+}

@@ -1,0 +1,110 @@
+//! Tables that follow, and were altered on the primary.
+
+use tokio_postgres::{error::SqlState, types::ToSql};
+
+use super::{
+    create::create_missing,
+    join::{definition, replace_rows},
+    state::{ANEW, Followed, Replica},
+};
+use crate::{
+    config::ExistingRows,
+    error::{Error, Result},
+    postgres::{quote_identifier, quote_names},
+    primary::source::{Captured, Source},
+};
+
+/// Compares a table that was altered, and notes its name and its columns if the replica's fit. Says whether it is to be
+/// copied anew; that is noted, too.
+///
+/// # Errors
+/// When the table does not fit, or a database fails.
+pub(super) async fn compare(
+    replica: &Replica,
+    source: &Source,
+    (followed, table): (&Followed, &Captured),
+    existing: ExistingRows,
+) -> Result<bool> {
+    let definition = definition(source, table).await?;
+    let renamed = is_renamed(followed, table);
+    replica.begin().await?;
+    let created =
+        create_missing(&replica.session, &definition).await.map_err(|error| match error.sqlstate() {
+            Some(&SqlState::DUPLICATE_TABLE) if renamed => in_the_way(replica, followed, table),
+            _ => error,
+        })?;
+    if renamed && !created && !followed.gone {
+        replace_rows(replica, table, existing).await?;
+    }
+    let anew = renamed
+        || created
+        || followed.definition == ANEW
+        // Its own position may have passed that already, with changes of other tables.
+        || table.rewritten_definition.is_some_and(|since| since > followed.definition)
+        || differs_in_new_columns(replica, source, (followed, table)).await?;
+    let update = include_str!("../../sql/replica/alter_table.sql");
+    let noted = if anew { ANEW } else { table.definition };
+    let parameters: [&(dyn ToSql + Sync); 7] =
+        [&table.id, &table.schema, &table.table, &table.columns, &table.key, &noted, &created];
+    replica.session.execute("noting a table's definition", update, &parameters).await?;
+    replica.session.commit().await?;
+    Ok(anew)
+}
+
+/// Whether it has another name on the primary than here.
+pub(super) fn is_renamed(followed: &Followed, table: &Captured) -> bool {
+    (&followed.shape.schema, &followed.shape.table) != (&table.schema, &table.table)
+}
+
+/// The table cannot be made under its new name beside what it has under the old one.
+fn in_the_way(replica: &Replica, followed: &Followed, table: &Captured) -> Error {
+    let (old, new) = (followed.shape.quoted(), quote_names(&table.schema, &table.table));
+    Error::Unfit(format!(
+        "{}: table {old} is called {new} on the primary now, and is to be copied anew, but something of that name is in \
+         the way, or an index of the old table; remedy: DROP TABLE {old}",
+        replica.session.database()
+    ))
+}
+
+/// Whether a column that is new on the primary holds something else here than it began with there. Rows that were
+/// written since come with the changes.
+async fn differs_in_new_columns(
+    replica: &Replica,
+    source: &Source,
+    (followed, table): (&Followed, &Captured),
+) -> Result<bool> {
+    let known = |name: &&String| followed.shape.columns.iter().any(|column| column.name == **name);
+    let new: Vec<&String> = table.columns.iter().filter(|name| !known(name)).collect();
+    // Of a table that does not fit what was noted of it, the columns that were are not known.
+    if new.is_empty() || followed.shape.columns.is_empty() {
+        return Ok(false);
+    }
+    let reading = "reading what new columns began with";
+    let statement = include_str!("../../sql/primary/first_values.sql");
+    let rows = source.control.query(reading, statement, &[&table.relation, &new]).await?;
+    let first: Vec<Option<String>> = rows.iter().map(|row| row.get("value")).collect();
+    let differs = |(n, name): (usize, &&String)| {
+        let column = quote_identifier(name);
+        let text = format!("CASE WHEN num_nonnulls({column}) = 1 THEN format('%s', {column}) END");
+        format!("{text} IS DISTINCT FROM ($1::text[])[{}]", n + 1)
+    };
+    let differs: Vec<String> = new.iter().enumerate().map(differs).collect();
+    let statement = format!(
+        "SELECT EXISTS (SELECT FROM {} WHERE {})",
+        quote_names(&table.schema, &table.table),
+        differs.join(" OR ")
+    );
+    let row = replica.session.query_one("looking into new columns", &statement, &[&first]).await?;
+    Ok(row.get(0))
+}
+
+impl Replica {
+    /// That a table is not there.
+    pub(super) fn is_gone(&self, id: i32, (schema, table): (&str, &str)) -> Error {
+        Error::Unfit(format!(
+            "{}: table {schema}.{table} is gone; to have it copied anew, run there: \
+             DELETE FROM pgfanout.replicated_table WHERE id = {id}",
+            self.session.database()
+        ))
+    }
+}

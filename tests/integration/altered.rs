@@ -1,0 +1,119 @@
+//! Tables that are altered on the primary while they are followed. On the replica nothing is done, but what it says
+//! where it halts.
+
+use pgfanout_testbed::{compare::same_shared_columns, eventually, process::Pgfanout, world::World};
+
+use crate::support::{Mode, PATIENCE, begin, until_same, world};
+
+const SETUP: &str = "
+    CREATE SCHEMA other;
+    CREATE TABLE moved (id int PRIMARY KEY, v int);
+    CREATE TABLE columns (id int PRIMARY KEY, v int);
+    CREATE TABLE split (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
+    CREATE TABLE low PARTITION OF split FOR VALUES FROM (0) TO (10);
+    CREATE TABLE high PARTITION OF split FOR VALUES FROM (10) TO (20);
+    INSERT INTO moved SELECT n, n FROM generate_series(1, 10) n;
+    INSERT INTO columns SELECT n, n FROM generate_series(1, 10) n;
+    INSERT INTO split SELECT n, n FROM generate_series(1, 19) n";
+
+/// What is said on the primary, one after the other, and where `moved` is then: all is the same after each.
+const STEPS: &[(&str, &str)] = &[
+    (
+        "ALTER TABLE moved SET SCHEMA other; DELETE FROM other.moved WHERE id = 3;
+         ALTER TABLE split DETACH PARTITION low; UPDATE low SET v = -1; INSERT INTO low VALUES (30, 30);
+         UPDATE split SET v = -2;
+         -- What is there already began with another value than the default by now.
+         ALTER TABLE columns ADD w int DEFAULT 5; ALTER TABLE columns ALTER w SET DEFAULT 6; INSERT INTO columns VALUES (11, 1)",
+        "other.moved",
+    ),
+    (
+        "ALTER SCHEMA other RENAME TO another; UPDATE another.moved SET v = 0 WHERE id = 4;
+         DELETE FROM low WHERE id = 30; ALTER TABLE split ATTACH PARTITION low FOR VALUES FROM (0) TO (10);
+         ALTER TABLE columns RENAME v TO u; UPDATE columns SET u = 0 WHERE id = 1",
+        "another.moved",
+    ),
+    (
+        "ALTER TABLE another.moved RENAME TO \"new name\"; DELETE FROM another.\"new name\" WHERE id = 5;
+         CREATE EXTENSION hstore; ALTER TABLE columns ADD h hstore DEFAULT 'a=>1'; INSERT INTO columns VALUES (13);
+         ALTER TABLE columns ALTER u TYPE text USING u || '!'; INSERT INTO columns VALUES (12, '1')",
+        "another.\"new name\"",
+    ),
+    ("ALTER TABLE another.\"new name\" RENAME TO moved; DELETE FROM another.moved WHERE id = 6; ALTER TABLE columns DROP w; ALTER TABLE columns ADD w int; UPDATE columns SET u = 1 WHERE id = 2", "another.moved"),
+];
+
+/// Does what it says where it halts, and has it look again at once, until the replica has what the primary has.
+async fn until_mended(world: &World, pgfanout: &mut Pgfanout, tables: &[&str]) {
+    eventually(PATIENCE, "replicas equal to the primary", async || {
+        let (here, there) = (world.primary().look().await.unwrap(), world.replica(1).look().await.unwrap());
+        let same = same_shared_columns(&here, &there, tables).await;
+        let Some(halted) = pgfanout.events("halted").pop().filter(|_| same.is_err()) else { return same };
+        let message = halted["message"].as_str().unwrap();
+        eprintln!("{message}");
+        assert!(message.starts_with("replica"), "the primary is never in the way: {message}");
+        for remedy in message.split("; remedy: ").skip(1) {
+            let remedy = remedy.split(". table ").next().unwrap();
+            world.replica(1).execute(remedy).await;
+        }
+        pgfanout.kill9().await;
+        *pgfanout = begin(world);
+        same
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_altered_arrives_once_it_is_mended_as_told() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute(SETUP).await;
+    let mut pgfanout = begin(&world);
+    until_same(&world, &["moved", "split", "columns"]).await;
+    for (statements, moved) in STEPS {
+        // Each in a transaction of its own.
+        for said in statements.split(";") {
+            world.primary().execute(said).await;
+        }
+        until_mended(&world, &mut pgfanout, &[moved, "split", "columns"]).await;
+    }
+}
+
+/// Rewriting logs no row: changes of other tables must not carry the replica past it.
+#[tokio::test]
+async fn what_is_rewritten_while_others_change_is_copied_anew() {
+    let world = world(Mode::Broker, 1).build().await;
+    let setup =
+        "CREATE TABLE still (id int PRIMARY KEY, v text); CREATE TABLE busy (id int PRIMARY KEY, v int);
+        INSERT INTO still SELECT n, n FROM generate_series(1, 10) n; INSERT INTO busy VALUES (1, 0)";
+    world.primary().execute(setup).await;
+    let _pgfanout = begin(&world);
+    until_same(&world, &["still", "busy"]).await;
+    for ddl in [
+        "ALTER TABLE still ALTER v TYPE text USING v || '!'",
+        "ALTER TABLE still DROP v, ADD v text DEFAULT 'new'",
+    ] {
+        world.primary().execute(&format!("{ddl}; UPDATE busy SET v = v + 1")).await;
+        until_same(&world, &["busy"]).await;
+        until_same(&world, &["still"]).await;
+    }
+}
+
+/// Columns of the replica's own that the primary gets too: what they hold here is nothing there.
+#[tokio::test]
+async fn a_column_that_the_replica_had_before_holds_what_the_primary_has() {
+    let world = world(Mode::Postgres, 1).build().await;
+    let table = "CREATE TABLE t (id int PRIMARY KEY, v int)";
+    world
+        .primary()
+        .execute(&format!("{table}; INSERT INTO t SELECT n, n FROM generate_series(1, 10) n"))
+        .await;
+    let _pgfanout = begin(&world);
+    until_same(&world, &["t"]).await;
+    for (there, here) in [
+        ("ALTER TABLE t ADD w int DEFAULT 7", "ALTER TABLE t ADD w int"),
+        ("ALTER TABLE t ADD x char(3)", "ALTER TABLE t ADD x char(3) DEFAULT 'a'"),
+        ("ALTER TABLE t ADD y text DEFAULT 'same'", "ALTER TABLE t ADD y text DEFAULT 'same'"),
+    ] {
+        world.replica(1).execute(there).await;
+        world.primary().execute(&format!("{here}; UPDATE t SET v = v + 1 WHERE id = 1")).await;
+        until_same(&world, &["t"]).await;
+    }
+}

@@ -1,0 +1,141 @@
+//! A client that says what the script has for it.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
+
+use pgfanout_testbed::world::Database;
+use tokio_postgres::{Client, Error};
+
+use super::{
+    failure::{Failure, Kind},
+    script::{End, Transaction},
+};
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) committed: usize,
+    /// Committed, rolled back or failed.
+    pub(super) ended: usize,
+    /// Statements that the primary took, and those that it refused.
+    pub(super) taken: usize,
+    pub(super) refused: usize,
+}
+
+/// What all clients did.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    counts: Cell<Counts>,
+    /// What was said in each transaction, by its id on the primary.
+    said: RefCell<BTreeMap<u64, String>>,
+}
+
+impl Log {
+    pub(super) fn counts(&self) -> Counts {
+        self.counts.get()
+    }
+
+    /// What was said in these transactions, as far as clients said it.
+    pub(super) fn said_in(&self, transactions: &[u64]) -> String {
+        let said = self.said.borrow();
+        let told = transactions.iter().filter_map(|id| Some(format!("\ntransaction {id}:{}", said.get(id)?)));
+        told.collect()
+    }
+
+    fn say(&self, transaction: u64, number: usize, what: &str) {
+        let mut said = self.said.borrow_mut();
+        let said = said.entry(transaction).or_insert_with(|| format!(" client {number}"));
+        *said += "\n    ";
+        *said += what;
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counts)) {
+        let mut counts = self.counts.get();
+        change(&mut counts);
+        self.counts.set(counts);
+    }
+}
+
+/// Runs these transactions one after the other.
+pub(super) async fn run(
+    primary: &Database,
+    number: usize,
+    transactions: Vec<&Transaction>,
+    log: &Log,
+) -> Result<(), Failure> {
+    let client = primary.client().await;
+    client.batch_execute("SET deadlock_timeout = '50ms'").await.map_err(Failure::bench)?;
+    for transaction in transactions {
+        let name = format!("{number}_{}", log.counts().ended);
+        let committed = perform(&client, number, &name, transaction, log).await?;
+        log.count(|counts| {
+            counts.committed += usize::from(committed);
+            counts.ended += 1;
+        });
+    }
+    Ok(())
+}
+
+/// One transaction, between the two witnesses; whether it was committed.
+async fn perform(
+    client: &Client,
+    number: usize,
+    name: &str,
+    transaction: &Transaction,
+    log: &Log,
+) -> Result<bool, Failure> {
+    let witness = |which: &str| {
+        format!("UPDATE public.witness_{which} SET number = number + 1 WHERE client = {number}")
+    };
+    let Transaction { begin, steps, forgiving, end, .. } = transaction;
+    let said = async {
+        client.batch_execute(&format!("{begin}; {}", witness("a"))).await?;
+        let id = client.query_one("SELECT pg_current_xact_id()::text", &[]).await?;
+        let id: u64 = id.get::<_, &str>(0).parse().expect("a transaction's id");
+        log.say(id, number, begin);
+        for step in steps {
+            let said = match forgiving {
+                true => format!("SAVEPOINT here; {}; RELEASE here", step.sql),
+                false => step.sql.clone(),
+            };
+            let taken = client.batch_execute(&said).await;
+            log.count(|counts| match taken {
+                Ok(()) => counts.taken += 1,
+                Err(_) => counts.refused += 1,
+            });
+            log.say(id, number, &format!("{}{}", if taken.is_ok() { "" } else { "(refused) " }, step.sql));
+            match taken {
+                Err(error) if !forgiving || is_nonsense(&error) => return Err(error),
+                Err(_) => client.batch_execute("ROLLBACK TO here").await?,
+                Ok(()) => {}
+            }
+        }
+        client.batch_execute(&witness("b")).await?;
+        log.say(id, number, &format!("{end:?}"));
+        match end {
+            End::Commit => client.batch_execute("COMMIT").await?,
+            End::Rollback => client.batch_execute("ROLLBACK").await?,
+            End::CommitPrepared | End::RollbackPrepared => {
+                client.batch_execute(&format!("PREPARE TRANSACTION '{name}'")).await?;
+                let how = if *end == End::CommitPrepared { "COMMIT" } else { "ROLLBACK" };
+                client.batch_execute(&format!("{how} PREPARED '{name}'")).await?;
+            }
+        }
+        Ok::<_, Error>(matches!(end, End::Commit | End::CommitPrepared))
+    };
+    match said.await {
+        Ok(committed) => Ok(committed),
+        Err(error) if is_nonsense(&error) => {
+            let said: Vec<_> = steps.iter().map(|step| &*step.sql).collect();
+            Err(Failure::new(Kind::Nonsense, format!("{error:?}\nin {}", said.join(";\n"))))
+        }
+        Err(_) => client.batch_execute("ROLLBACK").await.map(|()| false).map_err(Failure::bench),
+    }
+}
+
+/// What no server takes, whatever is in its tables; or the connection is gone.
+fn is_nonsense(error: &Error) -> bool {
+    error.code().is_none_or(|code| ["42", "XX"].iter().any(|class| code.code().starts_with(class)))
+}

@@ -1,0 +1,229 @@
+//! A case: tables, what clients say to them, and what befalls pgfanout meanwhile.
+
+use std::{collections::BTreeSet, fmt};
+
+use super::{
+    dice::Dice,
+    schema::{self, SURROUNDINGS, Table},
+    statements::{Allowed, Step, insert, step},
+};
+use crate::{
+    support::Mode,
+    types::{OWN, Type},
+};
+
+/// How many write at the same time.
+pub(super) const CLIENTS: usize = 4;
+
+/// How a transaction ends, if it comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Commit,
+    Rollback,
+    /// In two phases.
+    CommitPrepared,
+    RollbackPrepared,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Transaction {
+    pub(super) client: usize,
+    /// Its BEGIN, and settings of its own.
+    pub(super) begin: String,
+    pub(super) steps: Vec<Step>,
+    /// Whether it goes on after a step that was refused.
+    pub(super) forgiving: bool,
+    pub(super) end: End,
+}
+
+/// What befalls pgfanout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Kill,
+    Terminate,
+    EndSessionsOfPrimary,
+    EndSessionsOfReplica,
+    CutPrimary,
+    CutReplica,
+    CutBroker,
+    Purge,
+    DeleteQueue,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Round {
+    pub(super) transactions: Vec<Transaction>,
+    /// After so many commits.
+    pub(super) faults: Vec<(usize, Fault)>,
+}
+
+/// All of it. The first round comes before pgfanout is started, or while it starts.
+#[derive(Clone, Debug)]
+pub(super) struct Case {
+    pub(super) seed: u64,
+    pub(super) mode: Mode,
+    /// Whether the primary takes transactions in two phases.
+    pub(super) two_phases: bool,
+    /// Whether the replica has tables of its own.
+    pub(super) also_there: bool,
+    /// Whether it is started while the first round goes on.
+    pub(super) amid: bool,
+    /// Whether one client does all of it in order.
+    pub(super) sequential: bool,
+    pub(super) max_changes_per_message: i32,
+    /// As in the configuration.
+    pub(super) old_record: &'static str,
+    pub(super) tables: Vec<Table>,
+    /// The places of those that are made.
+    pub(super) made: BTreeSet<usize>,
+    pub(super) rounds: Vec<Round>,
+}
+
+impl Case {
+    /// What the seed decides before the servers are there: how they have to be.
+    pub(super) fn plan(seed: u64) -> (Mode, bool) {
+        let mut dice = Dice::new(seed);
+        let mode = if dice.once_in(3) { Mode::Postgres } else { Mode::Broker };
+        (mode, dice.once_in(4))
+    }
+
+    /// The rest of it, with types and statements that the server knows.
+    pub(super) fn generate(seed: u64, types: &[Type], merge: bool) -> Self {
+        let (mode, two_phases) = Self::plan(seed);
+        let mut dice = Dice::new(seed ^ 0x9e37_79b9_7f4a_7c15);
+        let dice = &mut dice;
+        let tables = schema::tables(dice, types);
+        let mut case = Self {
+            seed,
+            mode,
+            two_phases,
+            also_there: dice.once_in(4),
+            amid: dice.once_in(2),
+            sequential: false,
+            max_changes_per_message: *dice.pick(&[1, 7, 5000]),
+            old_record: *dice.pick(&["full", "full", "key"]),
+            made: (0..tables.len()).collect(),
+            tables,
+            rounds: Vec::new(),
+        };
+        for number in 0..dice.many(4..9) {
+            let mut transactions: Vec<_> =
+                (0..dice.many(10..70)).map(|_| transaction(dice, &case, merge)).collect();
+            if number == 0 {
+                transactions.extend((0..2 * case.tables.len()).map(|n| fill(dice, &case, n / 2)));
+            }
+            let faults = if number > 0 { dice.many(0..4) } else { 0 };
+            let most = transactions.len();
+            let faults = (0..faults).map(|_| (dice.many(0..most), fault(dice, mode))).collect();
+            case.rounds.push(Round { transactions, faults });
+        }
+        case
+    }
+
+    /// The statements that make what is needed on both sides where the replica has tables of its own, and on the
+    /// primary in any case.
+    pub(super) fn setup(&self) -> Vec<String> {
+        let tables = self.made.iter().flat_map(|&place| self.tables[place].setup.iter().cloned());
+        [OWN, SURROUNDINGS].into_iter().map(str::to_owned).chain(tables).collect()
+    }
+
+    /// The names of the tables that are compared.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let names = self.made.iter().map(|&place| &*self.tables[place].name);
+        names.chain(["public.witness_a", "public.witness_b"]).collect()
+    }
+}
+
+/// Rows to begin with.
+fn fill(dice: &mut Dice, case: &Case, place: usize) -> Transaction {
+    let steps =
+        (0..4).map(|_| Step { tables: vec![place], sql: insert(dice, &case.tables[place]) }).collect();
+    let (client, begin) = (dice.many(0..CLIENTS), "BEGIN".to_owned());
+    Transaction { client, begin, steps, forgiving: true, end: End::Commit }
+}
+
+fn transaction(dice: &mut Dice, case: &Case, merge: bool) -> Transaction {
+    let level = *dice.pick(&[
+        "READ COMMITTED",
+        "READ COMMITTED",
+        "READ COMMITTED",
+        "READ COMMITTED",
+        "READ COMMITTED",
+        "REPEATABLE READ",
+        "SERIALIZABLE",
+    ]);
+    // A snapshot that is older than a TRUNCATE shows the table empty, to the history's triggers too.
+    let allowed = Allowed { truncate: level == "READ COMMITTED", merge };
+    let steps: Vec<_> = (0..dice.many(1..6)).map(|_| step(dice, &case.tables, allowed)).collect();
+    let mut begin = format!("BEGIN ISOLATION LEVEL {level}");
+    // In replica role PostgreSQL does not check what may be unique later, and two rows would have one key.
+    let checked = |step: &Step| step.tables.iter().all(|&place| !case.tables[place].is_unique_later());
+    if steps.iter().all(checked) && dice.once_in(8) {
+        begin += "; SET LOCAL session_replication_role = replica";
+    }
+    for (many, more) in [
+        (3, "SET CONSTRAINTS ALL DEFERRED"),
+        (8, "SET LOCAL datestyle = 'German, DMY'; SET LOCAL timezone = 'Asia/Kathmandu'"),
+        (8, "SET LOCAL intervalstyle = 'iso_8601'; SET LOCAL bytea_output = 'escape'"),
+        (8, "SET LOCAL extra_float_digits = -15; SET LOCAL standard_conforming_strings = on"),
+        (8, "SET LOCAL synchronous_commit = off"),
+    ] {
+        if dice.once_in(many) {
+            begin += "; ";
+            begin += more;
+        }
+    }
+    let end = match dice.many(0..8) {
+        0 => End::Rollback,
+        1 | 2 if case.two_phases => End::CommitPrepared,
+        3 if case.two_phases => End::RollbackPrepared,
+        _ => End::Commit,
+    };
+    Transaction { client: dice.many(0..CLIENTS), begin, steps, forgiving: !dice.once_in(8), end }
+}
+
+fn fault(dice: &mut Dice, mode: Mode) -> Fault {
+    let all = [
+        Fault::Kill,
+        Fault::Kill,
+        Fault::Terminate,
+        Fault::EndSessionsOfPrimary,
+        Fault::EndSessionsOfReplica,
+        Fault::CutPrimary,
+        Fault::CutReplica,
+        Fault::CutBroker,
+        Fault::Purge,
+        Fault::Purge,
+        Fault::DeleteQueue,
+    ];
+    let known = if mode == Mode::Broker { all.len() } else { 7 };
+    *dice.pick(&all[..known])
+}
+
+/// As a script that may be read, and played with psql.
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, mode, two_phases, also_there, amid, max_changes_per_message, old_record, .. } = self;
+        writeln!(
+            f,
+            "-- seed {seed}; {mode:?}, {max_changes_per_message} changes a message, old_record {old_record}; in two phases: {two_phases}; \
+             replica with tables of its own: {also_there}; started amid the first round: {amid}"
+        )?;
+        for &place in &self.made {
+            let Table { setup, triggers, .. } = &self.tables[place];
+            setup.iter().chain(triggers).try_for_each(|statement| writeln!(f, "{statement};"))?;
+        }
+        for (number, round) in self.rounds.iter().enumerate() {
+            writeln!(f, "-- round {number}, faults after so many commits: {:?}", round.faults)?;
+            for transaction in &round.transactions {
+                let Transaction { client, begin, steps, forgiving, end } = transaction;
+                let client = if self.sequential { 0 } else { *client };
+                let on = if *forgiving { "on" } else { "off" };
+                writeln!(f, "-- client {client}, ON_ERROR_ROLLBACK {on}\n{begin};")?;
+                steps.iter().try_for_each(|step| writeln!(f, "    {};", step.sql))?;
+                writeln!(f, "{end:?};")?;
+            }
+        }
+        Ok(())
+    }
+}
