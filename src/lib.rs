@@ -1,5 +1,5 @@
 //! pgfanout keeps any number of PostgreSQL replicas equal to a primary, through RabbitMQ. This page is its
-//! architecture; the README says how to use it.
+//! architecture; the README says how to use it, and the [guide] how to run it and what to do when something is wrong.
 //!
 //! # The one idea: a delta between two snapshots
 //!
@@ -119,6 +119,9 @@
 //! | a replica was away for longer than the changelog goes back | its tables are copied anew |
 //! | a replica was put back to an older state | it catches up, or its tables are copied anew |
 //! | the primary was put back, moved or replaced | replicas that have what it does not know halt, and say how to have them copied anew |
+
+#[cfg(doc)]
+pub mod guide;
 
 pub mod check;
 pub mod cli;

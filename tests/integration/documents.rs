@@ -1,7 +1,6 @@
 //! What the documents say is what the program does.
 
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -14,54 +13,34 @@ use crate::{
     support::{Mode, program, until_same, world},
 };
 
-fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+mod log_events;
+
+/// The text of a file of the project.
+fn text(path: &str) -> String {
+    fs::read_to_string(project(path)).unwrap()
+}
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The files of Rust in a directory of the project, and beneath.
+fn sources(directory: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(project(directory)).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.is_dir() {
-            sources(&entry, found);
-        } else if entry.extension().is_some_and(|extension| extension == "rs") && !entry.ends_with("tests.rs")
-        {
+            found.extend(sources(entry.to_str().unwrap()));
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
             found.push(entry);
         }
     }
-}
-
-/// The texts that stand between `before` and the next quote.
-fn quoted_after<'a>(text: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
-    text.split(before).skip(1).map(|rest| rest.split('"').next().unwrap())
-}
-
-fn readme() -> String {
-    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()
-}
-
-#[test]
-fn the_readme_tells_every_event_and_no_other() {
-    let (mut files, mut logged) = (Vec::new(), BTreeSet::new());
-    sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut files);
-    for file in files {
-        let text = fs::read_to_string(&file).unwrap();
-        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-        // Events whose names are passed on are those of `say`.
-        for name in quoted_after(code, "event = \"").chain(quoted_after(code, ".say(\"")) {
-            logged.insert(name.to_owned());
-        }
-        let events = code.matches("tracing::").count();
-        let named = code.matches("event = \"").count() + code.matches("\n            event,\n").count();
-        let imports = code.matches("use tracing::").count();
-        assert_eq!(events - imports, named, "{}: an event without a name", file.display());
-    }
-    let readme = readme();
-    let (_, table) = readme.split_once("| event | level |").unwrap();
-    let rows = table.lines().take_while(|line| line.starts_with('|') || line.starts_with(" meaning"));
-    let told: BTreeSet<String> =
-        rows.filter_map(|row| row.strip_prefix("| `")?.split('`').next()).map(str::to_owned).collect();
-    assert_eq!(told, logged);
+    found
 }
 
 #[tokio::test]
 async fn the_readmes_configuration_is_one() {
     let world = world(Mode::Postgres, 0).build().await;
-    let text = readme();
+    let text = text("README.md");
     let (_, rest) = text.split_once("```toml\n").unwrap();
     let (example, _) = rest.split_once("```").unwrap();
     fs::write(world.directory().join("primary.password"), "secret\n").unwrap();
@@ -77,7 +56,7 @@ async fn the_readmes_configuration_is_one() {
 async fn the_readmes_privileges_are_enough() {
     let world = world(Mode::Broker, 1).build().await;
     world.primary().execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
-    let text = readme();
+    let text = text("README.md");
     let pattern = text.split_once("configure, write and read on `").unwrap().1.split('`').next().unwrap();
     let pattern = pattern.replace("replication", world.exchange());
     let user = format!("{}_user", world.exchange());

@@ -1,0 +1,6 @@
+//! The guide for operators: what it does, how it is run, and what to do when something is wrong.
+//!
+//! It is text only; the [architecture](crate) says how the code works, and the README what is promised.
+
+#[doc = include_str!("guide/log_events.md")]
+pub mod log_events {}
