@@ -4,3 +4,6 @@
 
 #[doc = include_str!("guide/log_events.md")]
 pub mod log_events {}
+
+#[doc = include_str!("guide/security.md")]
+pub mod security {}

@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod log_events;
+mod security;
 
 /// The text of a file of the project.
 fn text(path: &str) -> String {

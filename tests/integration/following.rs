@@ -96,3 +96,37 @@ async fn writes_are_read_with_a_broker() {
 async fn writes_are_read_without_a_broker() {
     writes_are_read(Mode::Postgres).await;
 }
+
+/// Rights and policies stay on the primary.
+#[tokio::test]
+async fn a_replica_gives_nobody_the_rights_that_the_primary_gave() {
+    let world: World = world(Mode::Postgres, 1).build().await;
+    let role = format!("{}_app", world.exchange());
+    world.execute_on_servers(&format!("CREATE ROLE {role}")).await;
+    let table =
+        "CREATE TABLE users (id int PRIMARY KEY, name text); INSERT INTO users VALUES (1, 'a'), (2, 'b');
+         ALTER TABLE users ENABLE ROW LEVEL SECURITY; CREATE POLICY first ON users USING (id = 1)";
+    world.primary().execute(&format!("{table}; GRANT ALL ON users TO {role}")).await;
+    let mut pgfanout = begin(&world);
+    until_same(&world, &["users"]).await;
+    until_following(&world).await;
+    let (primary, replica) = (world.primary().client().await, world.replica(1).client().await);
+    let count = "SELECT count(*) FROM users";
+    let seen = async |client: &tokio_postgres::Client| {
+        client.batch_execute(&format!("SET ROLE {role}")).await.unwrap();
+        let seen = client.query_one(count, &[]).await.map(|row| row.get::<_, i64>(0));
+        client.batch_execute("RESET ROLE").await.unwrap();
+        seen
+    };
+    assert_eq!(seen(&primary).await.unwrap(), 1);
+    let error = seen(&replica).await.expect_err("nobody granted it there");
+    assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+    // The guide tells so: who may read, reads all.
+    replica.batch_execute(&format!("GRANT SELECT ON users TO {role}")).await.unwrap();
+    assert_eq!(seen(&replica).await.unwrap(), 2);
+    pgfanout.terminate().await;
+    for client in [&primary, &replica] {
+        client.batch_execute(&format!("DROP OWNED BY {role}")).await.unwrap();
+    }
+    world.execute_on_servers(&format!("DROP ROLE {role}")).await;
+}

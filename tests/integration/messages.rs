@@ -3,6 +3,7 @@
 mod hostile;
 mod listener;
 pub(crate) mod meddled;
+mod permissions;
 mod poison;
 mod python;
 mod rejected;
