@@ -33,9 +33,12 @@ pub struct Apply(pub Arc<Vec<Part>>);
 const FAILURES: u32 = 3;
 
 /// Reads from the primary whatever the replica lacks. A hint: several may be one.
-#[derive(Message)]
+#[derive(Message, Default)]
 #[rtype(result = "()")]
-pub struct CatchUp;
+pub struct CatchUp {
+    /// The position is to move even if it lacks nothing.
+    pub probed: bool,
+}
 
 /// Asks whether the replica is connected, and nobody else applies to it.
 #[derive(Message)]
@@ -107,7 +110,7 @@ impl Applier {
         match result {
             Ok(session) => {
                 self.life.begin(session);
-                let _ = context.address().try_send(CatchUp);
+                let _ = context.address().try_send(CatchUp::default());
             }
             Err(error) => self.fail(&error, context),
         }
@@ -255,8 +258,8 @@ impl Handler<StandsBy> for Applier {
 impl Handler<CatchUp> for Applier {
     type Result = AtomicResponse<Self, ()>;
 
-    fn handle(&mut self, _: CatchUp, _: &mut Self::Context) -> Self::Result {
-        with_session!(self, |session| session.catch_up(), |this, result| {
+    fn handle(&mut self, CatchUp { probed }: CatchUp, _: &mut Self::Context) -> Self::Result {
+        with_session!(self, |session| session.catch_up(probed), |this, result| {
             // Said in the log already.
             let _ = result;
         })

@@ -238,11 +238,11 @@ impl Applying {
         Ok(())
     }
 
-    /// Reads from the primary what the replica lacks.
+    /// Reads from the primary what the replica lacks; if `probed`, the position moves in any case.
     ///
     /// # Errors
     /// When a database fails, or a table does not fit.
-    pub async fn catch_up(&mut self) -> Result<()> {
+    pub async fn catch_up(&mut self, probed: bool) -> Result<()> {
         self.seat.check()?;
         if self.registry.is_none() || self.replica.has_unfit() {
             self.join().await?;
@@ -250,7 +250,7 @@ impl Applying {
         // The beginning of a batch is under way: the rest of it is, too.
         match self.open {
             Open::Begun(..) => Ok(()),
-            Open::Nothing | Open::Whole(..) => self.catch_up_fully(false).await,
+            Open::Nothing | Open::Whole(..) => self.catch_up_fully(probed).await,
         }
     }
 
@@ -393,6 +393,6 @@ impl Applying {
         self.commit().await?;
         self.replica.reload().await?;
         // What was given up of a batch is not coming again.
-        if refused { self.catch_up_fully(true).await } else { self.catch_up().await }
+        if refused { self.catch_up_fully(true).await } else { self.catch_up(false).await }
     }
 }

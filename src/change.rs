@@ -12,7 +12,10 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::record::{self, ParseRecordError};
+use crate::{
+    record::{self, ParseRecordError},
+    snapshot::Snapshot,
+};
 
 /// What became of a row between two snapshots; of a table: that it was emptied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -251,6 +254,14 @@ impl Writer {
             }
         }
     }
+}
+
+/// Appends the line of a batch in which nothing changed: it is there to be seen that changes would arrive.
+pub fn push_heartbeat(snapshot: &Snapshot, out: &mut Vec<u8>) {
+    let head = br#"{"schema":"pgfanout","table":"heartbeat","operation":"INSERT","new_record":{"snapshot":""#;
+    out.extend_from_slice(head);
+    out.extend_from_slice(snapshot.to_string().as_bytes());
+    out.extend_from_slice(b"\"},\"old_record\":null}\n");
 }
 
 /// What a row was before the batch.

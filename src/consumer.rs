@@ -96,7 +96,7 @@ impl Consumer {
                 }
                 self.driver = Some(actix_rt::spawn(deliver(consumer, context.address().downgrade())));
                 // What was published before the queue was bound, or lost since, has no message here.
-                let _ = self.applier().try_send(CatchUp);
+                let _ = self.applier().try_send(CatchUp::default());
             }
             Err(error) => {
                 if self.life.fail(&error) {

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     batch::{Batch, PART_BYTES, PART_TABLES, Part},
-    change::Before,
+    change::{Before, push_heartbeat},
     error::{Error, Result},
     life::Failed,
     postgres::Session,
@@ -135,6 +135,9 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     async fn send(&mut self, delta: &Delta<'_>) -> Result<(), Stop> {
+        if delta.is_empty() {
+            push_heartbeat(delta.to()?, &mut self.body);
+        }
         let mut line = Vec::new();
         for table in delta.truncated() {
             table.writer.push_truncate(&mut line);

@@ -2,6 +2,7 @@
 
 mod capturing;
 mod pace;
+mod probes;
 mod recent;
 
 use std::{
@@ -10,10 +11,9 @@ use std::{
 };
 
 use actix::Addr;
-use futures_util::StreamExt as _;
-use tokio_postgres::AsyncMessage;
 
 use pace::Pace;
+use probes::Probes;
 use recent::Recent;
 
 use crate::{
@@ -21,14 +21,14 @@ use crate::{
     cut,
     error::{Error, Result},
     pg_listener::Waker,
-    postgres::{Database, Session},
+    postgres::Session,
     prepare::Wanted,
     primary::{
         batch::{begin_term, mark_published, resume_from, start_anew},
         capture,
         gate::Gate,
         install::install,
-        look::{SETTINGS, Since, look, present},
+        look::{Since, look, present},
         reader::{Cut, Reader},
         trim::Trimmer,
     },
@@ -66,8 +66,16 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Next {
     /// Whether there were changes that the appliers should know of.
     pub changed: bool,
+    /// Whether the position is to move even if there were none: somebody waits for it.
+    pub probed: bool,
     /// When to look again without being woken.
     pub after: Duration,
+}
+
+impl Next {
+    const fn changed(after: Duration) -> Self {
+        Self { changed: true, probed: false, after }
+    }
 }
 
 /// The listener's session.
@@ -83,6 +91,7 @@ pub struct Listening {
     gate: Gate,
     pace: Pace,
     recent: Recent,
+    probes: Probes,
     /// Whether transactions notify at all.
     notify: bool,
     /// How often to look in any case while asleep.
@@ -116,7 +125,8 @@ impl Listening {
         let Some(seat) = Seat::take(primary, "publisher", &workers).await? else {
             return Err(Error::StandBy("primary: another pgfanout publishes".to_owned()));
         };
-        let control = listen(primary, waker).await?;
+        let probes = Probes::default();
+        let control = probes.listen(primary, waker).await?;
         let installation = install(&control).await?;
         begin_term(&control).await?;
         forget_removed_replicas(&control, config).await?;
@@ -136,6 +146,7 @@ impl Listening {
             gate: Gate::default(),
             pace: Pace::new(config.broker.as_ref().map_or(Duration::ZERO, |broker| broker.linger)),
             recent: Recent::default(),
+            probes,
             notify: installation.notify,
             safety_poll: config.primary.safety_poll,
             greeted: false,
@@ -190,29 +201,31 @@ impl Listening {
     async fn tell(&mut self, since: Since) -> Result<Next> {
         if !std::mem::replace(&mut self.greeted, true) {
             // What was committed before we came: nobody else tells the appliers.
-            return Ok(Next { changed: true, after: Duration::ZERO });
+            return Ok(Next::changed(Duration::ZERO));
         }
-        self.pace.begin();
+        self.pace.begin(Instant::now());
+        let asked = self.probes.asked();
         let look = look(&self.control, &since).await?;
-        if look.tables.is_empty() {
+        if look.tables.is_empty() && asked.is_none() {
             return self.rest(&look.now).await;
         }
         self.from = look.now;
-        self.pass_on(1).await
+        self.probes.answer(asked);
+        Ok(Next { probed: asked.is_some(), ..self.pass_on(1).await? })
     }
 
     /// Cuts the next batch, and has it published.
     async fn cut(&mut self, publisher: &Addr<Publisher>, since: Since) -> Result<Next> {
-        let (at_once, later) =
-            (Next { changed: true, after: Duration::ZERO }, Next { changed: true, after: RETRY });
-        self.pace.begin();
+        let (at_once, later) = (Next::changed(Duration::ZERO), Next::changed(RETRY));
+        self.pace.begin(Instant::now());
+        let asked = self.probes.asked();
         let mut changed = self.recent.tables();
         if changed.is_empty() {
             let look = look(&self.control, &since).await?;
             match (look.trimmed, look.tables.is_empty()) {
                 (true, _) => return self.start_anew().await,
-                (false, true) => return self.rest(&look.now).await,
-                (false, false) => changed = look.tables,
+                (false, true) if asked.is_none() => return self.rest(&look.now).await,
+                (false, _) => changed = look.tables,
             }
         }
         // No delta is opened that could not be published: it would hold back vacuum on the primary.
@@ -223,7 +236,7 @@ impl Listening {
             return Ok(later);
         }
         match self.reader.cut(vec![since.clone()], &changed, true).await {
-            Ok(Cut::Open(delta)) if delta.is_empty() => {
+            Ok(Cut::Open(delta)) if delta.is_empty() && asked.is_none() => {
                 let now = delta.to()?.clone();
                 delta.end().await?;
                 self.rest(&now).await
@@ -238,6 +251,11 @@ impl Listening {
                         self.from = to;
                         self.unnoted = Some((number, Instant::now()));
                         self.batches.set(self.batches.get() + 1);
+                        self.probes.answer(asked);
+                        if asked.is_some() {
+                            // Whoever asks often sees it nevertheless.
+                            self.note_published().await?;
+                        }
                         self.pass_on(entries).await
                     }
                 }
@@ -258,11 +276,11 @@ impl Listening {
 
     /// All up to now is passed on, with so many entries of the log.
     async fn pass_on(&mut self, entries: u64) -> Result<Next> {
-        let grow = self.pace.found(entries);
+        let grow = self.pace.found(entries, Instant::now());
         if self.gate.is_asleep() && self.pace.is_busy() {
             self.gate.wake_up(&self.control).await?;
         }
-        Ok(Next { changed: true, after: self.until_notified(&self.from).unwrap_or(grow) })
+        Ok(Next::changed(self.until_notified(&self.from).unwrap_or(grow)))
     }
 
     /// How long to wait when all up to a moment is passed on, if whatever comes later will notify.
@@ -293,7 +311,7 @@ impl Listening {
         } else {
             self.until_notified(now).unwrap_or(POLL)
         };
-        Ok(Next { changed: false, after })
+        Ok(Next { changed: false, probed: false, after })
     }
 
     /// Notes that the last batch was published.
@@ -314,7 +332,7 @@ impl Listening {
         );
         self.unnoted = None;
         self.from = start_anew(&self.control).await?;
-        Ok(Next { changed: true, after: Duration::ZERO })
+        Ok(Next::changed(Duration::ZERO))
     }
 
     /// Leaves word, for as long as this session lasts, of what holds the publisher up: for `status`.
@@ -355,24 +373,6 @@ impl Listening {
         self.note_published().await?;
         self.gate.wake_up(&self.control).await
     }
-}
-
-/// Opens the connection whose notifications wake the listener.
-async fn listen(primary: &Database, waker: Waker) -> Result<Session> {
-    let (mut session, mut connection) = primary.open("pgfanout listener").await?;
-    actix_rt::spawn(async move {
-        let mut messages = futures_util::stream::poll_fn(move |context| connection.poll_message(context));
-        while let Some(Ok(message)) = messages.next().await {
-            if matches!(message, AsyncMessage::Notification(_)) {
-                waker.wake();
-            }
-        }
-        // The next statement finds the connection gone.
-        waker.wake();
-    });
-    session.set_up().await?;
-    session.run("setting up the listener", SETTINGS).await?;
-    Ok(session)
 }
 
 /// Holds nothing back any more for replicas that the configuration does not name.

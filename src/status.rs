@@ -13,7 +13,7 @@
 //! | `halted` | no process applies to it, the one that does last reported that it cannot go on, or it stands in another history than the primary has |
 //! | `isolating` | tables are set aside, on which it failed (`on_table_error = "isolate"`); the others go on |
 //! | `copying` | a table is being copied, about to join the others, or not yet taken up; or there is none yet |
-//! | `catching-up` | a change that it lacks was logged more than ten seconds ago, or was trimmed; or the primary could not say |
+//! | `catching-up` | a change that it lacks was logged more than ten seconds ago, or was trimmed; or the primary could not say; or a commit there, done to find out, was not seen on the replica within four seconds |
 //! | `following` | otherwise |
 //!
 //! A change's age counts from its statement, not from its commit. So after a transaction of minutes its
@@ -45,6 +45,7 @@
 //!     "state": "copying",
 //!     "reason": null,                       one sentence where there is more to say than the state
 //!     "position": {"snapshot": "731:740:735", "batch": 7, "applied_at": "2026-01-02T03:04:06.001Z"},
+//!     "delay_seconds": 0.012,
 //!     "behind": {"changes": 12, "at_least": false, "bytes": 480, "seconds": 0.2, "trimmed": false},
 //!     "queue": {"name": "replication.r1", "state": "present", "messages": 3, "consumers": 1},
 //!     "reported": {"state": "copying", "error": null, "seconds_ago": 2.0},
@@ -58,6 +59,9 @@
 //! }
 //! ```
 //!
+//! - `delay_seconds` is how long a commit on the primary, done to find out, took until it was seen on the replica,
+//!   by the way of all changes; null if it was not tried, as where nothing is applied, or not seen within four
+//!   seconds: then the replica is told to catch up.
 //! - `behind.changes` counts the entries of the changelog that the position does not contain, up to a
 //!   million: then `at_least` is true. `bytes` is what their keys and old rows take as they are stored.
 //!   `seconds` is the age of the oldest. `trimmed`: some that it lacks are gone, so it is copied anew.
@@ -81,12 +85,20 @@ use std::{
 use futures_util::future::join_all;
 use serde::Serialize;
 
-use self::{primary::Source, replica::Told};
-use crate::{config::Config, error::Result};
+use self::{
+    primary::Source,
+    probe::{Probed, probe},
+    replica::Told,
+};
+use crate::{
+    config::{self, Config},
+    error::Result,
+};
 
 mod broker;
 mod judge;
 mod primary;
+mod probe;
 mod replica;
 #[cfg(test)]
 mod tests;
@@ -144,20 +156,41 @@ impl Status {
             join_all(config.replicas.iter().map(|replica| replica::ask(&replica.database))),
         );
         let (broker, queues) = broker.unzip();
-        let behind = join_all(replicas.iter().map(|told| behind(source.as_ref(), told))).await;
+        let source = source.as_ref();
+        let (behind, probed) = tokio::join!(
+            join_all(replicas.iter().map(|told| behind(source, told))),
+            probed(source, config, &replicas),
+        );
         let mut queues = queues.into_iter().flatten();
         let replicas: Vec<Replica> = config
             .replicas
             .iter()
             .zip(replicas)
-            .zip(behind)
-            .map(|((replica, told), behind)| {
-                judge::judge(&replica.name, told, source.as_ref(), behind, queues.next())
+            .zip(behind.into_iter().zip(probed))
+            .map(|((replica, told), (behind, probed))| {
+                judge::judge(&replica.name, told, source, behind, probed, queues.next())
             })
             .collect();
         let follows = replicas.iter().all(|replica| replica.state == State::Following);
         Self { follows, primary, broker, replicas }
     }
+}
+
+/// How long a commit takes to the replicas that changes go to; nothing for the others.
+async fn probed<'a>(
+    source: Option<&Source>,
+    config: &Config,
+    told: &'a [Result<Told>],
+) -> Vec<Option<Probed>> {
+    let Some(source) = source.filter(|source| source.flows) else { return vec![None; told.len()] };
+    let flows = |(replica, told): (&config::Replica, &'a Result<Told>)| {
+        let told = told.as_ref().ok()?;
+        let report = source.reports.get(&replica.name);
+        let is_there = told.position.as_ref().is_some_and(|position| position.epoch == source.epoch);
+        let halted = report.is_some_and(|report| report.state == "halted");
+        (told.applied_to && is_there && !halted).then_some(told)
+    };
+    probe(source, &config.replicas.iter().zip(told).map(flows).collect::<Vec<_>>()).await
 }
 
 /// What a replica lacks; nothing where it has no position on this primary.

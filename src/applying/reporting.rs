@@ -36,7 +36,7 @@ impl Applying {
         let Some(position) = self.position().cloned() else {
             // No table was captured yet when we last looked.
             self.registry = None;
-            return self.catch_up().await;
+            return self.catch_up(false).await;
         };
         // It may have been idle for long, and what comes next is not to wait for a link that died silently.
         self.replica.session.prove().await?;
@@ -51,7 +51,7 @@ impl Applying {
         }
         if self.registry.is_none() {
             // Before it is reported: another primary must not trim by it.
-            return self.catch_up().await;
+            return self.catch_up(false).await;
         }
         let (replica, Some(source)) = (&self.replica, &self.source) else { return Ok(()) };
         let Some(reach) = replica.moments(false).map(|(snapshot, _)| snapshot.xmin()).min() else {
@@ -83,12 +83,12 @@ impl Applying {
         let ready = self.replica.tables.iter().any(is_ready);
         if self.registry.as_ref() != Some(&told.registry) || reach < told.trimmed_before {
             self.registry = None;
-            return self.catch_up().await;
+            return self.catch_up(false).await;
         }
         self.missed = if told.published.is_subset_of(&position) { 0 } else { self.missed + 1 };
         if self.missed >= PATIENCE || ready {
             self.missed = 0;
-            return self.catch_up().await;
+            return self.catch_up(false).await;
         }
         Ok(())
     }

@@ -49,20 +49,20 @@ impl Pace {
     }
 
     /// Looks for changes from now on.
-    pub(super) fn begin(&mut self) {
-        self.began = Instant::now();
+    pub(super) const fn begin(&mut self, now: Instant) {
+        self.began = now;
     }
 
     /// Passed on so many changes. Returns how long to let the next batch grow if commits do not notify: the more
     /// changes share one the less each costs, and where there are few, it is the delay that counts.
-    pub(super) fn found(&mut self, changes: u64) -> Duration {
+    pub(super) fn found(&mut self, changes: u64, now: Instant) -> Duration {
         self.in_vain = 0;
         self.in_a_row = match self.began.duration_since(self.ended) < TICK {
             true => self.in_a_row.saturating_add(1),
             false if self.is_busy() => self.in_a_row,
             false => 0,
         };
-        let since = std::mem::replace(&mut self.ended, Instant::now());
+        let since = std::mem::replace(&mut self.ended, now);
         self.note(changes, self.ended.duration_since(since));
         self.room()
     }
@@ -97,26 +97,31 @@ mod tests {
     #[test]
     fn batches_that_follow_one_another_are_busy_until_nothing_comes_for_a_while() {
         let mut pace = Pace::new(Duration::ZERO);
-        pace.began += TICK;
+        let mut now = pace.ended + TICK;
+        pace.begin(now);
         for _ in 0..BUSY {
             assert!(!pace.is_busy());
-            pace.begin();
-            assert_eq!(pace.found(1), TICK);
+            pace.begin(now);
+            now += TICK * 3;
+            assert_eq!(pace.found(1, now), TICK);
+            now += TICK / 2;
         }
+        pace.begin(now);
+        pace.found(1, now);
         assert!(pace.is_busy());
         for _ in 1..QUIET {
             assert_eq!(pace.found_nothing(), Some(TICK));
         }
-        pace.found(1);
-        assert!(pace.is_busy());
+        pace.begin(now + TICK * 4);
+        pace.found(1, now + TICK * 5);
+        assert!(pace.is_busy(), "it is, until looks find nothing");
         for _ in 1..QUIET {
             assert_eq!(pace.found_nothing(), Some(TICK));
         }
         assert_eq!(pace.found_nothing(), None);
         assert!(!pace.is_busy());
-        pace.ended = pace.began;
-        pace.began += TICK;
-        pace.found(1);
+        pace.begin(now + TICK * 7);
+        pace.found(1, now + TICK * 8);
         assert!(!pace.is_busy(), "one alone");
     }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{
     broker::Queue,
     primary::{Behind, Reported, Source},
+    probe::{LIMIT, Probed},
     replica::{Replica, Told},
     units::duration,
 };
@@ -52,6 +53,7 @@ pub(super) fn judge(
     told: Result<Told>,
     source: Option<&Source>,
     behind: Option<Result<Behind>>,
+    probed: Option<Probed>,
     queue: Option<Queue>,
 ) -> Replica {
     let reported = source.and_then(|source| source.reports.get(name)).cloned();
@@ -60,6 +62,11 @@ pub(super) fn judge(
         state: State::Unreachable,
         reason: None,
         position: None,
+        delay_seconds: match probed {
+            Some(Probed::After(delay)) => Some(delay.as_secs_f64()),
+            Some(Probed::Missed) | None => None,
+        },
+        overdue: probed == Some(Probed::Missed),
         behind: behind.as_ref().and_then(|behind| behind.as_ref().ok()).copied(),
         queue,
         reported,
@@ -93,6 +100,7 @@ pub(super) fn judge(
         isolated: told.isolated.len(),
         missing,
         behind: behind.as_ref().map(|behind| behind.as_ref().map_err(|error| error.chain())),
+        overdue: replica.overdue,
         has_position: told.position.is_some(),
     });
     replica.tables = Some(told.tables.len());
@@ -124,6 +132,8 @@ pub(super) struct Facts<'a> {
     pub(super) missing: Option<usize>,
     /// What it lacks, if it has a position and the primary was asked.
     pub(super) behind: Option<Result<&'a Behind, String>>,
+    /// A commit on the primary was not seen in time.
+    pub(super) overdue: bool,
     pub(super) has_position: bool,
 }
 
@@ -144,6 +154,7 @@ pub(super) fn decide(facts: &Facts<'_>) -> (State, Option<String>) {
         return (State::Copying, Some("no table is captured on the primary yet".to_owned()));
     }
     match catching_up(facts) {
+        Ok(false) if facts.overdue => (State::CatchingUp, Some(overdue())),
         Ok(false) => (State::Following, None),
         Ok(true) => (State::CatchingUp, None),
         Err(reason) => (State::CatchingUp, Some(reason)),
@@ -178,6 +189,13 @@ fn halted(facts: &Facts<'_>) -> Option<String> {
 
 fn remedy(replica: &str) -> String {
     format!("to have all its tables copied anew: pgfanout resync --config FILE --replica {replica}")
+}
+
+fn overdue() -> String {
+    let limit = LIMIT.as_secs();
+    format!(
+        "a commit on the primary was not seen within {limit} s; if that stays so, the log tells what is held up"
+    )
 }
 
 fn catching_up(facts: &Facts<'_>) -> Result<bool, String> {

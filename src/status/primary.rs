@@ -129,7 +129,9 @@ pub struct Reported {
 
 /// A primary that answered, and has our schema.
 pub(super) struct Source {
-    session: Session,
+    pub(super) session: Session,
+    /// Whether somebody is there who passes changes on, and not held up.
+    pub(super) flows: bool,
     /// The installation there.
     pub(super) epoch: String,
     /// The numbers of the captured tables.
@@ -184,9 +186,10 @@ async fn read(database: &Database, has_broker: bool) -> Result<Option<(Primary, 
         }),
         ..Primary::default()
     };
+    let flows = matches!(publisher, Publisher::Publishing | Publisher::Waiting);
     let tables = read_tables(&session, &mut primary).await?;
     let reports = read_reports(&session).await?;
-    Ok(Some((primary, Source { epoch: row.get("epoch"), tables, reports, session })))
+    Ok(Some((primary, Source { epoch: row.get("epoch"), tables, reports, session, flows })))
 }
 
 /// Whether there is a table of ours.

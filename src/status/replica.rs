@@ -24,6 +24,12 @@ pub struct Replica {
     pub reason: Option<String>,
     /// Where it stands; none before its first table.
     pub position: Option<Position>,
+    /// How long a commit on the primary took until it was seen here, tried just now; none if it was not tried, or
+    /// not seen in time.
+    pub delay_seconds: Option<f64>,
+    /// It was tried, and not seen in time.
+    #[serde(skip)]
+    pub(super) overdue: bool,
     /// What it lacks; none if either side could not say.
     pub behind: Option<Behind>,
     /// Its queue; none if there is no broker.
@@ -110,6 +116,8 @@ pub enum Phase {
 /// A replica's answer.
 #[derive(Debug, Default)]
 pub(super) struct Told {
+    /// To ask more.
+    pub(super) session: Option<Session>,
     /// Whether our schema is there.
     pub(super) installed: bool,
     /// Whether a process applies.
@@ -149,6 +157,7 @@ async fn read(database: &Database) -> Result<Told> {
         seconds_ago: row.get("seconds_ago"),
     };
     told.isolated = rows.iter().map(isolated).collect();
+    told.session = Some(session);
     Ok(told)
 }
 

@@ -26,12 +26,20 @@ fn healthy(behind: &Behind) -> Facts<'_> {
         isolated: 0,
         missing: Some(0),
         behind: Some(Ok(behind)),
+        overdue: false,
         has_position: true,
     }
 }
 
 fn halted(error: Option<&str>) -> Reported {
     Reported { state: "halted".to_owned(), error: error.map(str::to_owned), seconds_ago: 1.0 }
+}
+
+#[test]
+fn a_replica_that_does_not_show_a_commit_does_not_follow() {
+    let (state, reason) = decide(&Facts { overdue: true, ..healthy(&NOTHING) });
+    assert_eq!(state, State::CatchingUp);
+    assert!(reason.is_some_and(|reason| reason.contains("within 4 s")));
 }
 
 #[test]
@@ -124,8 +132,11 @@ fn numbers_are_told_in_words() {
     assert_eq!(counts, ["0", "999", "1,000", "1,234,567"]);
     let sizes = [0.0, 1000.0, 1536.0, 1_073_741_824.0, 2_199_023_255_552.0].map(units::bytes);
     assert_eq!(sizes, ["0 B", "1000 B", "1.5 KiB", "1.0 GiB", "2.0 TiB"]);
-    let durations = [0.04, 12.3, 59.9, 200.0, 7500.0, 273_600.0].map(units::duration);
-    assert_eq!(durations, ["0.0 s", "12 s", "1 min 0 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"]);
+    let durations = [0.0, 0.0002, 0.04, 0.2, 12.3, 59.9, 200.0, 7500.0, 273_600.0].map(units::duration);
+    assert_eq!(
+        durations,
+        ["0.0 s", "1 ms", "40 ms", "0.2 s", "12 s", "1 min 0 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"]
+    );
 }
 
 fn replica(name: &str, state: State) -> Replica {
@@ -141,6 +152,8 @@ fn replica(name: &str, state: State) -> Replica {
         state,
         reason: None,
         position: Some(position),
+        delay_seconds: None,
+        overdue: false,
         behind: Some(NOTHING),
         queue: Some(Queue {
             name: format!("replication.{name}"),
@@ -179,8 +192,8 @@ fn example() -> Status {
         },
         broker: Some(Broker { state: BrokerState::Reachable, error: None, rejected: Some(1234) }),
         replicas: vec![
-            replica("r1", State::Following),
-            Replica { behind: Some(behind), ..replica("second", State::CatchingUp) },
+            Replica { delay_seconds: Some(0.012), ..replica("r1", State::Following) },
+            Replica { behind: Some(behind), overdue: true, ..replica("second", State::CatchingUp) },
             Replica { copies: vec![users, copy(Phase::Waiting)], ..replica("r3", State::Copying) },
             Replica {
                 isolated: vec![Isolated {
@@ -209,12 +222,12 @@ broker   reachable  1,234 messages refused or dropped
   publisher: it is held up
   public.t: it lost its key
 
-replica  state        behind                         queue  position
-r1       following    nothing                        0      731:740:735 (batch 7)
-second   catching-up  12,345 changes, 4.0 MiB, 1 min 35 s  0      731:740:735 (batch 7)
-r3       copying      nothing                        0      731:740:735 (batch 7)
-r5       isolating    nothing                        0      731:740:735 (batch 7)
-r4       unreachable  -                              -      -
+replica  state        delay  behind                         queue  position
+r1       following    12 ms  nothing                        0      731:740:735 (batch 7)
+second   catching-up  over 4.0 s  12,345 changes, 4.0 MiB, 1 min 35 s  0      731:740:735 (batch 7)
+r3       copying      -  nothing                        0      731:740:735 (batch 7)
+r5       isolating    -  nothing                        0      731:740:735 (batch 7)
+r4       unreachable  -  -                              -      -
   r5: table u is set aside since 1 min 35 s: it is full
   r4: connecting: refused
 
@@ -244,6 +257,7 @@ fn colours_change_nothing_else() {
 fn the_last_looks_are_bars_as_high_as_a_replica_was_behind() {
     let (mut history, mut status) = (History::default(), example());
     let name = status.replicas[0].name.clone();
+    status.replicas[0].delay_seconds = None;
     for seconds in [Some(0.0), Some(0.1), None, Some(4.0), Some(2.0)] {
         status.replicas[0].behind = seconds.map(|seconds| Behind { seconds, ..NOTHING });
         history.note(&status);
@@ -257,4 +271,12 @@ fn the_last_looks_are_bars_as_high_as_a_replica_was_behind() {
     }
     assert_eq!(history.bars(&name), "█".repeat(30), "the old ones are forgotten");
     assert_eq!(history.bars("nobody"), "");
+    // What was seen counts, and what was not seen for as long as it was waited for.
+    let (mut history, one) = (History::default(), &mut status.replicas[0]);
+    (one.behind, one.delay_seconds) = (Some(NOTHING), Some(0.5));
+    history.note(&status);
+    assert_eq!(history.most(&name), Some(0.5));
+    (status.replicas[0].delay_seconds, status.replicas[0].overdue) = (None, true);
+    history.note(&status);
+    assert_eq!(history.most(&name), Some(4.0));
 }

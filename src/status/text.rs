@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{
     Behind, Copy, Phase, Primary, PrimaryState, Publisher, Queue, QueueState, Replica, State, Status,
     broker::{Broker, BrokerState},
+    probe,
     units::{bytes, count, duration},
     watch::History,
 };
@@ -96,7 +97,7 @@ fn primary(primary: &Primary) -> String {
 }
 
 fn replicas(replicas: &[Replica], history: Option<&History>) -> Vec<Vec<Cell>> {
-    let heading = ["replica", "state", "behind", "queue", "position"].map(Cell::from);
+    let heading = ["replica", "state", "delay", "behind", "queue", "position"].map(Cell::from);
     let mut heading = Vec::from(heading);
     if history.is_some() {
         heading.insert(3, "at the last looks".into());
@@ -110,6 +111,7 @@ fn replicas(replicas: &[Replica], history: Option<&History>) -> Vec<Vec<Cell>> {
         let mut cells = vec![
             replica.name.clone().into(),
             Cell(replica.state.word().to_owned(), Some(colour)),
+            delay(replica).into(),
             replica.behind.map_or_else(|| "-".to_owned(), behind).into(),
             replica.queue.as_ref().map_or_else(|| "-".to_owned(), queue).into(),
             position(replica).into(),
@@ -126,6 +128,13 @@ fn looks(history: &History, replica: &str) -> String {
     let most = history.most(replica).filter(|seconds| *seconds > 0.0);
     let most = most.map(|seconds| format!(" up to {}", duration(seconds)));
     history.bars(replica) + &most.unwrap_or_default()
+}
+
+fn delay(replica: &Replica) -> String {
+    match replica.overdue {
+        true => format!("over {}", duration(probe::LIMIT.as_secs_f64())),
+        false => known(replica.delay_seconds.map(duration)),
+    }
 }
 
 fn behind(behind: Behind) -> String {

@@ -28,8 +28,11 @@ pub(super) fn bytes(number: f64) -> String {
     format!("{scaled:.1} TiB")
 }
 
-/// `0.2 s`, `45 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`.
+/// `12 ms`, `0.2 s`, `45 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`.
 pub(crate) fn duration(seconds: f64) -> String {
+    if 0.0 < seconds && seconds < 0.0995 {
+        return format!("{:.0} ms", (seconds * 1000.0).max(1.0));
+    }
     if seconds < 9.95 {
         return format!("{seconds:.1} s");
     }

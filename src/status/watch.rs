@@ -9,7 +9,7 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Status, text::print};
+use super::{Status, probe, text::print};
 use crate::{
     config::Config,
     error::{Error, Result},
@@ -21,7 +21,8 @@ const LOOKS: usize = 30;
 /// The heights of a bar, from the lowest.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// How far behind the replicas were at the last looks, in seconds, by name; none where it was not known.
+/// How long a commit took to the replicas at the last looks, or how far behind they were where that was not tried,
+/// in seconds, by name; none where it was not known.
 #[derive(Debug, Default)]
 pub(super) struct History(BTreeMap<String, VecDeque<Option<f64>>>);
 
@@ -30,7 +31,11 @@ impl History {
     pub(super) fn note(&mut self, status: &Status) {
         for replica in &status.replicas {
             let looks = self.0.entry(replica.name.clone()).or_default();
-            looks.push_back(replica.behind.map(|behind| behind.seconds));
+            let behind = replica.behind.map(|behind| behind.seconds);
+            looks.push_back(match replica.overdue {
+                true => behind.map(|seconds| seconds.max(probe::LIMIT.as_secs_f64())),
+                false => replica.delay_seconds.or(behind),
+            });
             if looks.len() > LOOKS {
                 looks.pop_front();
             }

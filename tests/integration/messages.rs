@@ -110,6 +110,20 @@ async fn every_operation_is_a_line_of_the_published_form() {
         .await;
 }
 
+/// What `status` does to see that changes flow; nothing else is told of it.
+#[tokio::test]
+async fn a_sign_of_life_is_a_line_like_others() {
+    let mut scene = Scene::start("CREATE TABLE t (id int PRIMARY KEY)", "", "").await;
+    let told = scene.told_of(include_str!("../../sql/primary/probe.sql"), 1).await;
+    let (before, after) = told[0].split_once(r#"{"snapshot":""#).unwrap();
+    assert_eq!(before, r#"{"schema":"pgfanout","table":"heartbeat","operation":"INSERT","new_record":"#);
+    let (snapshot, after) = after.split_once('"').unwrap();
+    assert_eq!((snapshot.matches(':').count(), after), (2, r#"},"old_record":null}"#));
+    let row =
+        r#"{"schema":"public","table":"t","operation":"INSERT","new_record":{"id":1},"old_record":null}"#;
+    scene.expect("INSERT INTO t VALUES (1)", &[row]).await;
+}
+
 #[tokio::test]
 async fn a_row_appears_once_in_a_batch_with_what_became_of_it() {
     let mut scene = Scene::start("CREATE TABLE t (id int PRIMARY KEY, a text)", "", "").await;

@@ -108,10 +108,11 @@ async fn a_replica_that_keeps_up_follows_and_the_object_is_as_documented() {
     assert_keys(&primary["last_batch"], "number published cut_at seconds_ago");
     assert_eq!(status["broker"], json!({"state": "reachable", "error": null, "rejected": 0}));
     let replica = &status["replicas"][1];
-    let keys = "name state reason position behind queue reported tables missing_tables copies isolated";
+    let keys = "name state reason position delay_seconds behind queue reported tables missing_tables copies isolated";
     assert_keys(replica, keys);
     assert_eq!((&replica["state"], &replica["reason"]), (&json!("following"), &Value::Null));
     assert_keys(&replica["position"], "snapshot batch applied_at");
+    assert!(replica["delay_seconds"].as_f64().is_some_and(|delay| delay > 0.0), "{replica}");
     let nothing = json!({"changes": 0, "at_least": false, "bytes": 0, "seconds": 0.0, "trimmed": false});
     assert_eq!(replica["behind"], nothing);
     let queue = json!({"name": world.queue(2), "state": "present", "messages": 0, "consumers": 1});
@@ -157,6 +158,42 @@ async fn without_a_broker_there_are_no_queues() {
     let status = status(&world).await;
     assert_eq!((&status["broker"], &status["replicas"][0]["queue"]), (&Value::Null, &Value::Null));
     assert_ne!(status["primary"]["publisher"], "down");
+}
+
+/// Nothing is written, and each look tells how long a change would take; until the replica is held up.
+async fn a_replica_that_is_held_up_does_not_look_healthy_while_nothing_is_written(mode: Mode) {
+    let world = world(mode, 2).build().await;
+    world.primary().execute(TABLE).await;
+    let _running = follow(&world, 1).await;
+    let delays = async |wanted: [bool; 2]| {
+        eventually(PATIENCE, "commits arrive, or not", async || {
+            let status = status(&world).await;
+            let replicas = status["replicas"].as_array().unwrap();
+            let arrived = replicas.iter().map(|replica| replica["delay_seconds"].as_f64().is_some());
+            let follow = replicas.iter().map(|replica| replica["state"] == "following");
+            let idle = replicas.iter().all(|replica| replica["behind"]["changes"] == 0);
+            if idle && arrived.eq(wanted) && follow.eq(wanted) { Ok(()) } else { Err(status) }
+        })
+        .await;
+    };
+    delays([true, true]).await;
+    let holder = world.replica(1).client().await;
+    holder.batch_execute("BEGIN; LOCK pgfanout.position IN EXCLUSIVE MODE").await.unwrap();
+    delays([false, true]).await;
+    let shown = printed(&world, &[]).await.stdout;
+    assert!(shown.contains("r1: a commit on the primary was not seen within 4 s"), "{shown}");
+    holder.batch_execute("COMMIT").await.unwrap();
+    delays([true, true]).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_held_up_does_not_look_healthy_while_nothing_is_written_with_a_broker() {
+    a_replica_that_is_held_up_does_not_look_healthy_while_nothing_is_written(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_held_up_does_not_look_healthy_while_nothing_is_written_without_a_broker() {
+    a_replica_that_is_held_up_does_not_look_healthy_while_nothing_is_written(Mode::Postgres).await;
 }
 
 async fn what_a_replica_lacks_is_counted_and_grows_old(mode: Mode) {
@@ -365,11 +402,8 @@ async fn it_is_watched_until_the_watcher_has_seen_enough() {
     };
     let mut watching = looks(&["--json"]);
     let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
-    for _ in 0..3 {
-        let line = lines.next().unwrap().unwrap();
-        let status: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(status["follows"], true, "{status}");
-    }
+    let follows = |line: &std::io::Result<String>| line.as_ref().unwrap().contains("\"follows\":true");
+    assert_eq!(lines.by_ref().take(30).filter(follows).take(3).count(), 3, "it goes on");
     running.terminate().await;
     let sees = |line: std::io::Result<String>| line.unwrap().contains("\"publisher\":\"down\"");
     assert!(lines.by_ref().take(30).any(sees), "the end of what runs is seen");
