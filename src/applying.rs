@@ -168,7 +168,10 @@ impl Applying {
         let altered = self.is_altered(part);
         let (changes, before) = (work.changes, std::mem::take(&mut self.open));
         let written = match (altered, &before) {
-            (true, _) => Ok(Written::CatchUp),
+            (true, _) => {
+                self.registry = None;
+                Ok(Written::CatchUp)
+            }
             (false, Open::Nothing) if last && !alone && work.is_little() => {
                 self.replica.write_at_once(&work, &part.batch).await.map(|()| Written::Committed)
             }
@@ -211,16 +214,13 @@ impl Applying {
         Ok(None)
     }
 
-    /// Whether a table in the part was altered on the primary since it was compared with the replica's.
+    /// Whether a table in the part was altered since it was compared, or is unknown here: one of its name is another.
     fn is_altered(&self, part: &Part) -> bool {
-        let altered = |table: &Rc<Followed>| {
-            !self.replica.is_isolated(table.id)
-                && part
-                    .tables
-                    .iter()
-                    .any(|&(id, definition)| table.id == id && table.definition != definition)
+        let is_known = |&(id, definition): &(i32, i64)| {
+            let followed = self.replica.tables.iter().find(|table| table.id == id);
+            self.replica.is_isolated(id) || followed.is_some_and(|table| table.definition == definition)
         };
-        self.replica.tables.iter().any(altered)
+        !part.tables.iter().all(is_known)
     }
 
     /// The moment at which the replica stands, with what is written and not committed.

@@ -2,8 +2,8 @@
 --
 -- Returns: relation, schema_name, table_name, relkind, is_leaf (a partition of another table, which
 --   is replicated through its root), is_temporary, columns, key_columns and key_types (empty: nothing names its
---   rows but all they hold), shape (what capture depends on), leaves (of a partition root), refusal (null: it can be
---   captured; else table, reason and remedy).
+--   rows but all they hold), keys (all that would do, the best first, with columns and types), shape (what
+--   capture depends on), leaves (of a partition root), refusal (null: it can be captured; else table, reason and remedy).
 -- Reads only catalogs, needs no installation, takes no locks. Also the body of the view
 --   pgfanout.candidate. Expects search_path = pg_catalog, pg_temp.
 SELECT
@@ -15,11 +15,12 @@ SELECT
     c.relispartition AS is_leaf,
     c.relpersistence = 't' AS is_temporary,
     coalesce(live.columns, '{}') AS columns,
-    coalesce(key.columns, '{}') AS key_columns,
-    coalesce(key.types, '{}') AS key_types,
+    ARRAY(SELECT jsonb_array_elements_text(key.fit -> 0 -> 'columns')) AS key_columns,
+    ARRAY(SELECT jsonb_array_elements_text(key.fit -> 0 -> 'types')) AS key_types,
+    coalesce(key.fit, '[]') AS keys,
     jsonb_build_object(
         'columns', live.described,
-        'key', key.columns,
+        'key', key.fit -> 0 -> 'columns',
         'parts', coalesce(parts.described, '{}'::jsonb)
     ) AS shape,
     coalesce(tree.leaves, '{}') AS leaves,
@@ -59,7 +60,10 @@ LEFT JOIN LATERAL (
 -- same. A deferrable primary key will do: changes are counted per key, in any order. Another deferrable
 -- constraint won't, since nothing says that its index is meant to name the rows.
 LEFT JOIN LATERAL (
-    SELECT parts.columns, parts.types
+    SELECT jsonb_agg(
+        jsonb_build_object('columns', parts.columns, 'types', parts.types)
+        ORDER BY i.indisprimary DESC, i.indisreplident DESC, i.indnkeyatts, i.indexrelid
+    ) AS fit
     FROM pg_index i
     CROSS JOIN LATERAL (
         SELECT
@@ -76,8 +80,6 @@ LEFT JOIN LATERAL (
     WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indisready
         AND i.indpred IS NULL AND i.indexprs IS NULL
         AND (i.indimmediate OR i.indisprimary) AND parts.fit
-    ORDER BY i.indisprimary DESC, i.indisreplident DESC, i.indnkeyatts, i.indexrelid
-    LIMIT 1
 ) key ON true
 -- What the types of its columns are made of: ALTER TYPE changes the text of rows without touching them.
 LEFT JOIN LATERAL (

@@ -19,6 +19,7 @@ DECLARE
 BEGIN
     found_table := pgfanout.capturable(relation);
     SELECT * INTO captured FROM pgfanout.captured_table c WHERE c.relation = capture.relation;
+    found_table := pgfanout.with_its_key(captured, found_table);
     IF pgfanout.is_current(captured, found_table, capture.old_record) THEN
         RETURN captured.id;
     END IF;
@@ -30,6 +31,7 @@ BEGIN
         PERFORM pgfanout.release(captured.id);
         captured := NULL;
     END IF;
+    found_table := pgfanout.with_its_key(captured, found_table);
     RETURN pgfanout.register(captured, found_table, capture.old_record);
 END
 $$;
@@ -53,6 +55,24 @@ BEGIN
 END
 $$;
 
+-- The table with the key by which it is captured, as long as that would do, whichever came since: what the changelog
+-- has and what replicas have would all have to be made anew. captured: its row or null; found_table: as it is now.
+CREATE OR REPLACE FUNCTION pgfanout.with_its_key(captured pgfanout.captured_table, found_table pgfanout.candidate)
+RETURNS pgfanout.candidate
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    key jsonb;
+BEGIN
+    SELECT k INTO key FROM jsonb_array_elements(found_table.keys) k WHERE k -> 'columns' = to_jsonb(captured.key_columns);
+    IF key IS NOT NULL THEN
+        found_table.key_columns := captured.key_columns;
+        found_table.key_types := ARRAY(SELECT jsonb_array_elements_text(key -> 'types'));
+        found_table.shape := jsonb_set(found_table.shape, '{key}', key -> 'columns');
+    END IF;
+    RETURN found_table;
+END
+$$;
+
 -- Whether a table's capture fits the table and what is asked. captured: its row or null; found_table: the
 -- table as it is now. Reads catalogs.
 CREATE OR REPLACE FUNCTION pgfanout.is_current(
@@ -67,9 +87,28 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         AND pgfanout.triggers_are_complete(captured)
 $$;
 
+-- Whether what names a table's rows in the changelog is something else than before: the columns of its key, or their
+-- types; all columns, where it has no key. captured: its row until now, or null; found_table: the table as it is.
+CREATE OR REPLACE FUNCTION pgfanout.names_differ(captured pgfanout.captured_table, found_table pgfanout.candidate)
+RETURNS pg_catalog.bool
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT captured.id IS NOT NULL AND (
+        captured.key_columns <> found_table.key_columns
+        OR cardinality(found_table.key_columns) = 0 AND captured.columns <> found_table.columns
+        OR EXISTS (
+            SELECT FROM
+                jsonb_array_elements(captured.shape -> 'columns') o
+                JOIN jsonb_array_elements(found_table.shape -> 'columns') n ON o -> 1 = n -> 1
+            WHERE (o -> 0, o -> 2) <> (n -> 0, n -> 2)
+                AND (cardinality(captured.key_columns) = 0 OR o ->> 1 = ANY (captured.key_columns))
+        )
+    )
+$$;
+
 -- Writes a table's row in the registry and makes its functions and triggers fit it.
--- captured: its row until now, or null; found_table: the table as it is. Returns its id.
--- Locks as pgfanout.create_triggers does.
+-- captured: its row until now, or null; found_table: the table as it is. Returns its id: another one where its
+-- rows have other names than before, so that nobody reads what was logged under the old ones by the new ones.
+-- Locks as pgfanout.create_triggers does, and as pgfanout.release for another id.
 CREATE OR REPLACE FUNCTION pgfanout.register(
     captured pgfanout.captured_table, found_table pgfanout.candidate, old_record pg_catalog.text)
 RETURNS pg_catalog.int4
@@ -77,6 +116,9 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     t pgfanout.captured_table;
 BEGIN
+    IF pgfanout.names_differ(captured, found_table) THEN
+        PERFORM pgfanout.release(captured.id);
+    END IF;
     INSERT INTO pgfanout.captured_table AS c (relation, schema_name, table_name, partitioned, leaves, columns,
             key_columns, key_types, key_is_row, old_record, shape, registering)
         VALUES (found_table.relation, found_table.schema_name, found_table.table_name,
@@ -97,12 +139,8 @@ BEGIN
                     CASE WHEN r.now THEN c.definition + 1 ELSE c.rewritten_definition END
                 FROM (
                     SELECT
-                        -- Entries with another key (or row, where there is none) can't be read as they were meant;
-                        -- neither can those whose types lost a label or have other attributes, and their rows changed
-                        -- though nobody wrote them.
-                        (c.shape -> 'key') <> (excluded.shape -> 'key')
-                        OR cardinality(excluded.key_columns) = 0 AND c.columns <> excluded.columns
-                        OR c.columns <@ excluded.columns
+                        -- Rows whose types lost a label or have other attributes changed though nobody wrote them.
+                        c.columns <@ excluded.columns
                             AND NOT (c.shape -> 'parts') <@ (excluded.shape -> 'parts')
                         -- A column under the name of another, or under another name, looks like that one on a replica.
                         OR c.former_columns && excluded.columns

@@ -13,9 +13,18 @@ BEGIN
     SELECT * INTO found_table FROM pgfanout.candidate c WHERE c.relation = captured.relation;
     IF NOT found THEN
         PERFORM pgfanout.release(captured.id);
+        RETURN;
     ELSIF found_table.refusal IS NOT NULL THEN
         PERFORM pgfanout.give_up(captured, 'table ' || found_table.refusal);
-    ELSIF NOT pgfanout.is_current(captured, found_table, captured.old_record) THEN
+        RETURN;
+    END IF;
+    found_table := pgfanout.with_its_key(captured, found_table);
+    IF NOT pgfanout.is_current(captured, found_table, captured.old_record) THEN
+        IF pgfanout.names_differ(captured, found_table) THEN
+            -- All of it is copied anew, whatever partitions came or went.
+            PERFORM pgfanout.register(captured, found_table, captured.old_record);
+            RETURN;
+        END IF;
         FOR leaf IN SELECT unnest(captured.leaves) EXCEPT SELECT unnest(found_table.leaves) LOOP
             PERFORM pgfanout.log_leaf(captured, leaf, 'D');
         END LOOP;

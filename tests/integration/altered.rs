@@ -42,7 +42,7 @@ const STEPS: &[(&str, &str)] = &[
 ];
 
 /// Does what it says where it halts, and has it look again at once, until the replica has what the primary has.
-async fn until_mended(world: &World, pgfanout: &mut Pgfanout, tables: &[&str]) {
+pub(crate) async fn until_mended(world: &World, pgfanout: &mut Pgfanout, tables: &[&str]) {
     eventually(PATIENCE, "replicas equal to the primary", async || {
         let (here, there) = (world.primary().look().await.unwrap(), world.replica(1).look().await.unwrap());
         let same = same_shared_columns(&here, &there, tables).await;

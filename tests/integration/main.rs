@@ -15,6 +15,7 @@ mod command_line;
 mod definition;
 mod disks;
 mod documents;
+mod drift;
 mod encodings;
 mod exact;
 mod faults;

@@ -1,0 +1,56 @@
+//! Tables whose names, keys or identities change while they are followed, in one transaction with their rows.
+
+use crate::{
+    altered::until_mended,
+    support::{Mode, begin, until_same, world},
+};
+
+const KEYS: &[&str] = &["other", "reverse", "retyped", "longer", "lost", "got", "again", "parts"];
+
+/// In one transaction each: what was logged before the key changed means nothing after it.
+const CHANGE_KEYS: &[&str] = &[
+    "INSERT INTO other VALUES (11, 111, 'x'); UPDATE other SET v = 'y' WHERE id = 2; DELETE FROM other WHERE id = 3;
+     ALTER TABLE other DROP CONSTRAINT other_pkey, ADD PRIMARY KEY (k)",
+    "ALTER TABLE reverse DROP CONSTRAINT reverse_pkey, ADD PRIMARY KEY (k);
+     INSERT INTO reverse VALUES (11, 111, 'x'); UPDATE reverse SET id = 0 WHERE k = 102; DELETE FROM reverse WHERE k = 103",
+    "UPDATE retyped SET v = 'y' WHERE id = 2; ALTER TABLE retyped ALTER id TYPE text USING 'k' || id;
+     INSERT INTO retyped VALUES ('a', 1, 'x')",
+    "DELETE FROM longer WHERE id = 3; ALTER TABLE longer DROP CONSTRAINT longer_pkey, ADD PRIMARY KEY (k, id);
+     INSERT INTO longer VALUES (11, 111, 'x')",
+    "DELETE FROM lost WHERE id = 3; ALTER TABLE lost DROP CONSTRAINT lost_pkey; INSERT INTO lost VALUES (11, 111, NULL)",
+    "DELETE FROM got WHERE id = 3; ALTER TABLE got ADD PRIMARY KEY (k); UPDATE got SET v = '1' WHERE id = 1",
+    "DELETE FROM again WHERE id = 3; ALTER TABLE again DROP id, ADD id text PRIMARY KEY DEFAULT gen_random_uuid();
+     UPDATE again SET v = 'y' WHERE k = 102",
+    "DELETE FROM parts WHERE id = 3; ALTER TABLE parts DROP CONSTRAINT parts_pkey, ADD PRIMARY KEY (k, id);
+     UPDATE parts SET v = 'y' WHERE k = 102",
+];
+
+#[tokio::test]
+async fn a_key_may_change_in_one_transaction_with_its_rows() {
+    let world = world(Mode::Broker, 1).build().await;
+    for table in KEYS {
+        let key = if *table == "got" { "NOT NULL" } else { "PRIMARY KEY" };
+        let parts = if *table == "parts" { " PARTITION BY HASH (id)" } else { "" };
+        let create = format!("CREATE TABLE {table} (id int {key}, k int NOT NULL, v text){parts}");
+        world.primary().execute(&create).await;
+        if *table == "parts" {
+            world
+                .primary()
+                .execute("CREATE TABLE part PARTITION OF parts FOR VALUES WITH (MODULUS 1, REMAINDER 0)")
+                .await;
+        }
+        let fill = format!("INSERT INTO {table} SELECT n, 100 + n, 'v' FROM generate_series(1, 10) n");
+        world.primary().execute(&fill).await;
+    }
+    let mut pgfanout = begin(&world);
+    until_same(&world, KEYS).await;
+    for statements in CHANGE_KEYS {
+        world.primary().execute(&format!("BEGIN; {statements}; COMMIT")).await;
+    }
+    until_mended(&world, &mut pgfanout, KEYS).await;
+    for table in KEYS {
+        let change = format!("UPDATE {table} SET v = 'z' WHERE k > 105; DELETE FROM {table} WHERE k = 101");
+        world.primary().execute(&change).await;
+    }
+    until_mended(&world, &mut pgfanout, KEYS).await;
+}
