@@ -157,7 +157,7 @@ impl Planner {
 ///
 /// A row that changed while the table is copied is in the changelog since the copy's start: it is read
 /// again, so whichever of its states is copied here, or none, is right. Two rows that meet in another
-/// unique index have both changed: either may be left out. A table without a key is one piece, and stands where that
+/// unique index, which the primary has, too, have both changed: either may be left out. A table without a key is one piece, and stands where that
 /// was read: what came before is not written again.
 ///
 /// # Errors

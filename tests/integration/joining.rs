@@ -226,6 +226,23 @@ async fn a_table_that_is_there_is_used_if_it_is_equal_and_empty() {
     .await;
 }
 
+/// What only the replica demands keeps no row away silently.
+#[tokio::test]
+async fn a_row_that_the_replica_alone_refuses_halts_the_copy() {
+    let world = world(Mode::Postgres, 1).build().await;
+    let rows = "CREATE TABLE t (id int PRIMARY KEY, name text, UNIQUE (id, name)); INSERT INTO t VALUES (1, 'x'), (2, 'x')";
+    world.primary().execute(rows).await;
+    let stricter =
+        "CREATE TABLE t (id int PRIMARY KEY, name text, UNIQUE (id, name), CONSTRAINT own UNIQUE (name))";
+    world.replica(1).execute(stricter).await;
+    let mut pgfanout = begin(&world);
+    let halted = pgfanout.wait_for_event("halted", PATIENCE).await;
+    let message = halted["message"].as_str().unwrap();
+    assert!(message.contains("constraint own") || message.contains("\"own\""), "{message}");
+    world.replica(1).execute("ALTER TABLE t DROP CONSTRAINT own").await;
+    until_same(&world, &["t"]).await;
+}
+
 #[tokio::test]
 async fn rows_that_are_there_are_replaced_only_if_that_is_asked_for() {
     let world = world(Mode::Broker, 1).build().await;
