@@ -93,6 +93,7 @@ use self::{
 use crate::{
     config::{self, Config},
     error::Result,
+    postgres::within,
 };
 
 mod broker;
@@ -199,5 +200,5 @@ async fn behind(source: Option<&Source>, told: &Result<Told>) -> Option<Result<B
     if position.epoch != source.epoch {
         return None;
     }
-    Some(source.behind(position).await)
+    Some(within(LIMIT, "primary: counting what a replica lacks", source.behind(position)).await)
 }

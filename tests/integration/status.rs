@@ -384,6 +384,37 @@ async fn who_is_down_is_unreachable_and_the_others_are_told() {
     assert!(states.iter().all(|part| part["state"] == "unreachable"), "{found}");
 }
 
+/// Who asks for the status does so because of that.
+#[tokio::test]
+async fn commits_that_wait_for_a_standby_that_is_gone_are_told_and_not_waited_for() {
+    let world = World::plan(1).own_primary(&[]).build().await;
+    world.primary().execute(TABLE).await;
+    let _running = follow(&world, 1).await;
+    let standby = async |name: &str| {
+        let client = world.primary().client().await;
+        client.execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'"), &[]).await.unwrap();
+        client.execute("SELECT pg_reload_conf()", &[]).await.unwrap();
+        eventually(PATIENCE, "new sessions know it", async || {
+            let session = world.primary().client().await;
+            let row = session.query_one("SHOW synchronous_standby_names", &[]).await.unwrap();
+            row.get::<_, &str>(0) == name
+        })
+        .await;
+    };
+    standby("nobody").await;
+    let (found, took) = timed(&world).await;
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let replica = &found["replicas"][0];
+    assert_eq!((&replica["state"], &replica["delay_seconds"]), (&json!("catching-up"), &Value::Null));
+    assert_eq!(replica["behind"]["changes"], 0, "{replica}");
+    standby("").await;
+    eventually(PATIENCE, "it follows again", async || {
+        let status = status(&world).await;
+        if status["follows"] == true { Ok(()) } else { Err(status) }
+    })
+    .await;
+}
+
 async fn timed(world: &World) -> (Value, Duration) {
     let started = Instant::now();
     (status(world).await, started.elapsed())
