@@ -170,6 +170,16 @@ async fn add_partitions(replica: &Session, primary: &TableDefinition, found: &Ta
         make_needs(replica, primary).await?;
     }
     for partition in missing {
+        let taken = "SELECT to_regclass($1) IS NOT NULL";
+        if replica.query_one("looking for a partition", taken, &[&partition.table]).await?.get(0) {
+            let Partition { table, parent, .. } = partition;
+            return Err(unfit(
+                replica,
+                &format!(
+                    "table {table} is a partition of {parent} on the primary, and not there; remedy: DROP TABLE {table}"
+                ),
+            ));
+        }
         execute(replica, primary, &partition.create()).await?;
     }
     Ok(())

@@ -219,6 +219,21 @@ async fn leave(replica: &mut Replica, captured: &[Captured], joined: &mut Joined
     Ok(())
 }
 
+/// A partition that was detached on the primary stands by itself there. As long as it does not here, its rows would
+/// be its parent's.
+async fn refuse_partition(replica: &Session, table: &Captured) -> Result<()> {
+    let statement = include_str!("../../sql/replica/partition_of.sql");
+    let table = quote_names(&table.schema, &table.table);
+    let rows = replica.query("looking for a table's parent", statement, &[&table]).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let parent: &str = row.get("parent");
+    Err(Error::Unfit(format!(
+        "{}: table {table} is a partition of {parent} there, and on the primary it is not; \
+         remedy: ALTER TABLE {parent} DETACH PARTITION {table}; TRUNCATE {table}",
+        replica.database()
+    )))
+}
+
 /// Makes the table, or checks the one that is there, and notes the moment from which its copy starts.
 async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: ExistingRows) -> Result<()> {
     let definition = definition(source, table).await?;
@@ -228,6 +243,7 @@ async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: E
     replica.begin().await?;
     let created = create_missing(&replica.session, &definition).await?;
     if !created {
+        refuse_partition(&replica.session, table).await?;
         replace_rows(replica, table, existing).await?;
     }
     first_position(replica, &start).await?;

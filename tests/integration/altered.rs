@@ -76,6 +76,32 @@ async fn what_is_altered_arrives_once_it_is_mended_as_told() {
     }
 }
 
+/// A partition that leaves is a table like others, and comes to be captured as one; then it comes back.
+#[tokio::test]
+async fn a_partition_that_leaves_takes_its_rows_along() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute(SETUP).await;
+    let mut pgfanout = begin(&world);
+    until_same(&world, &["split"]).await;
+    for (statements, tables) in [
+        ("ALTER TABLE split DETACH PARTITION low; INSERT INTO low VALUES (30, 30)", &["split", "low"][..]),
+        ("UPDATE low SET v = -1; UPDATE split SET v = -1", &["split", "low"]),
+        (
+            "DELETE FROM low WHERE id = 30; ALTER TABLE split ATTACH PARTITION low FOR VALUES FROM (0) TO (10)",
+            &["split"],
+        ),
+        ("UPDATE split SET v = -2", &["split"]),
+    ] {
+        for said in statements.split("; ") {
+            world.primary().execute(said).await;
+        }
+        // It looks for tables at once when it begins.
+        pgfanout.kill9().await;
+        pgfanout = begin(&world);
+        until_mended(&world, &mut pgfanout, tables).await;
+    }
+}
+
 /// Rewriting logs no row: changes of other tables must not carry the replica past it.
 #[tokio::test]
 async fn what_is_rewritten_while_others_change_is_copied_anew() {
