@@ -45,9 +45,9 @@ pub struct CatchUp {
 #[rtype(result = "bool")]
 pub struct Serving;
 
-/// Asks whether another process applies to the replica.
+/// Asks why nothing is applied here for now, where that is wanted: another process does, or the replica is paused.
 #[derive(Message)]
-#[rtype(result = "bool")]
+#[rtype(result = "Option<Error>")]
 pub struct StandsBy;
 
 /// Reports the position.
@@ -74,6 +74,8 @@ pub struct Applier {
     replica: config::Replica,
     copier: Copier,
     life: Life<Applying>,
+    /// Whether the replica was paused when it was last looked at.
+    paused: bool,
     /// The copy of a table, in a task of its own: batches go on meanwhile.
     copy: Option<JoinHandle<()>>,
     copy_failures: u32,
@@ -99,6 +101,7 @@ impl Applier {
             replica,
             copier,
             life,
+            paused: false,
             copy: None,
             copy_failures: 0,
             mending: None,
@@ -110,6 +113,15 @@ impl Applier {
         match result {
             Ok(session) => {
                 self.life.begin(session);
+                if std::mem::take(&mut self.paused) {
+                    let replica = &self.replica.name;
+                    tracing::info!(
+                        event = "resumed",
+                        stage = "applier",
+                        replica,
+                        "the replica is paused no more"
+                    );
+                }
                 let _ = context.address().try_send(CatchUp::default());
             }
             Err(error) => self.fail(&error, context),
@@ -118,12 +130,26 @@ impl Applier {
 
     fn fail(&mut self, error: &Error, context: &mut Context<Self>) {
         let begin_anew = self.life.fail(error);
+        let (primary, replica) = (self.primary.clone(), self.replica.name.clone());
         if error.needs_operator() {
-            let (primary, replica, reason) = (self.primary.clone(), self.replica.name.clone(), error.halt());
+            let reason = error.halt();
             actix_rt::spawn(async move { Applying::report_halted(&primary, &replica, &reason).await });
+        } else if matches!(error, Error::Paused) && !std::mem::replace(&mut self.paused, true) {
+            tracing::info!(
+                event = "paused",
+                stage = "applier",
+                replica,
+                "the replica is paused: nothing is applied to it until pgfanout resume"
+            );
+            actix_rt::spawn(async move { Applying::report_paused(&primary, &replica).await });
         }
-        if begin_anew {
-            context.stop();
+        match error {
+            _ if !begin_anew => {}
+            // A life that waits to connect answers nobody: who brings messages has to hear that they are not wanted.
+            Error::StandBy(_) | Error::Paused => {
+                context.run_later(self.life.take_delay(), |_, context| context.stop());
+            }
+            _ => context.stop(),
         }
     }
 
@@ -248,10 +274,13 @@ impl Handler<Serving> for Applier {
 }
 
 impl Handler<StandsBy> for Applier {
-    type Result = bool;
+    type Result = Option<Error>;
 
-    fn handle(&mut self, _: StandsBy, _: &mut Self::Context) -> bool {
-        self.life.stands_by()
+    fn handle(&mut self, _: StandsBy, _: &mut Self::Context) -> Option<Error> {
+        if self.paused {
+            return Some(Error::Paused);
+        }
+        self.life.stands_by().then(|| Error::StandBy("another pgfanout applies".to_owned()))
     }
 }
 

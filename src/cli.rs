@@ -122,6 +122,17 @@ pub enum Command {
         yes: bool,
     },
 
+    /// Have nothing applied to a replica until `resume`
+    ///
+    /// When it returns, nothing more is written there. That holds for every process that replicates, and across
+    /// restarts, since the replica itself knows. The changelog waits for it, within its limits.
+    #[command(after_help = EXIT_CODES)]
+    Pause(OneReplica),
+
+    /// End a pause: the replica catches up
+    #[command(after_help = EXIT_CODES)]
+    Resume(OneReplica),
+
     /// Print the completions for a shell
     Completions {
         /// Which shell
@@ -138,6 +149,17 @@ pub struct Configured {
     /// The configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+}
+
+/// What a command for one replica needs.
+#[derive(Args, Debug)]
+pub struct OneReplica {
+    /// The configuration.
+    #[command(flatten)]
+    pub configured: Configured,
+    /// The replica's name in the configuration
+    #[arg(long, value_name = "NAME")]
+    pub replica: String,
 }
 
 /// What `verify` compares, and what it does about it.
@@ -181,6 +203,7 @@ impl Command {
             | Self::Status { configured, .. }
             | Self::Verify { configured, .. }
             | Self::Resync { configured, .. } => Some(configured),
+            Self::Pause(one) | Self::Resume(one) => Some(&one.configured),
             Self::Completions { .. } | Self::Man => None,
         }
         .map(|configured| configured.config.as_path())
@@ -288,7 +311,9 @@ mod tests {
             unreachable!("it is parsed")
         };
         assert_eq!(tables, ["t", "u"]);
-        assert_eq!(refused(&["resync", "--config", "a"]), ErrorKind::MissingRequiredArgument);
+        for command in ["resync", "pause", "resume"] {
+            assert_eq!(refused(&[command, "--config", "a"]), ErrorKind::MissingRequiredArgument);
+        }
         let status = Arguments::try_parse_from(["pgfanout", "status", "--config", "a.toml", "--json"]);
         assert!(matches!(status.expect("status").command, Command::Status { json: true, .. }));
     }

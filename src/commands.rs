@@ -1,5 +1,6 @@
 //! What the program's commands do.
 
+mod pause;
 mod resync;
 
 use std::{
@@ -23,6 +24,7 @@ use crate::{
     service, status,
 };
 
+pub use pause::{pause, resume};
 pub use resync::resync;
 
 /// How long writers of a table may have to wait while `install` creates its triggers.

@@ -246,11 +246,12 @@ async fn apply(
         match applier.send(Apply(Arc::clone(&parts))).await {
             Ok(Ok(rejected)) => return Ok(rejected),
             Ok(Err(Failed)) if ending.is_told() => return Err(Error::Ending),
-            // It would keep messages from the process that applies.
-            Ok(Err(Failed)) if applier.send(StandsBy).await.map_err(|_| died())? => {
-                return Err(Error::StandBy("another pgfanout applies".to_owned()));
+            Ok(Err(Failed)) => {
+                // It would keep messages from the process that applies, or from the queue's own bounds.
+                if let Some(reason) = applier.send(StandsBy).await.map_err(|_| died())? {
+                    return Err(reason);
+                }
             }
-            Ok(Err(Failed)) => {}
             Err(_) => return Err(died()),
         }
     }

@@ -56,6 +56,9 @@ pub enum Error {
     /// Another process does this work.
     #[error("{0}")]
     StandBy(String),
+    /// Nothing is to be applied to the replica until `pgfanout resume`.
+    #[error("the replica is paused")]
+    Paused,
 }
 
 /// A failure, and the table with which it lies.

@@ -116,6 +116,7 @@
 //! | a copy is interrupted | it goes on with the chunks that are not noted as copied |
 //! | a table was altered | the replica compares it before it applies more, and halts if it does not fit |
 //! | a replica refuses a row | it halts with table and constraint, applies nothing wrong, and looks again; or it [sets the table aside](replica::isolate), if that is wanted |
+//! | a replica is [paused](replica::session) | its sessions are ended, none that may write is opened; its messages go back to the queue |
 //! | a replica was away for longer than the changelog goes back | its tables are copied anew |
 //! | a replica was put back to an older state | it catches up, or its tables are copied anew |
 //! | the primary was put back, moved or replaced | replicas that have what it does not know halt, and say how to have them copied anew |

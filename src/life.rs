@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// How often we look whether an operator has mended what only one can mend.
 const OPERATOR: Duration = Duration::from_secs(20);
 
-/// How often a process that stands by looks whether its turn has come.
+/// How often a process that stands by, or a stage of a replica that is paused, looks whether its turn has come.
 const STANDBY: Duration = Duration::from_secs(1);
 
 /// The reply of a stage that failed: it has said why in the log, and the asker keeps what it has.
@@ -122,6 +122,11 @@ impl<S> Life<S> {
         self.standing_by
     }
 
+    /// How long the actor has to wait before its next life, which does not wait then.
+    pub fn take_delay(&mut self) -> Duration {
+        std::mem::take(&mut self.delay)
+    }
+
     /// Takes the session for a piece of work.
     ///
     /// # Errors
@@ -153,8 +158,11 @@ impl<S> Life<S> {
     #[must_use]
     pub fn fail(&mut self, error: &Error) -> bool {
         self.session = None;
-        if !matches!(error, Error::Ending) {
-            self.say_failure(error);
+        match error {
+            Error::Ending => {}
+            // The applier says so.
+            Error::Paused => self.delay = STANDBY,
+            _ => self.say_failure(error),
         }
         !self.ending.is_told()
     }

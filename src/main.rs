@@ -44,6 +44,8 @@ async fn execute(command: Command, config: Config, log: log::Control) -> Result<
         Command::Resync { replica, tables, yes, .. } => {
             commands::resync(config, &replica, &tables, yes).await.map(|()| true)
         }
+        Command::Pause(one) => commands::pause(config, &one.replica).await.map(|()| true),
+        Command::Resume(one) => commands::resume(config, &one.replica).await.map(|()| true),
         Command::Verify { options, .. } => verify(config, &options).await,
         Command::Completions { .. } | Command::Man => Ok(true),
         Command::Status { json, watch, .. } => {

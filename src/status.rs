@@ -10,6 +10,7 @@
 //! | state | when |
 //! |---|---|
 //! | `unreachable` | its database could not be asked |
+//! | `paused` | `pgfanout pause` was said, and `pgfanout resume` was not yet; it counts as one that does not follow |
 //! | `halted` | no process applies to it, the one that does last reported that it cannot go on, or it stands in another history than the primary has |
 //! | `isolating` | tables are set aside, on which it failed (`on_table_error = "isolate"`); the others go on |
 //! | `copying` | a table is being copied, about to join the others, or not yet taken up; or there is none yet |
@@ -189,7 +190,7 @@ async fn probed<'a>(
         let report = source.reports.get(&replica.name);
         let is_there = told.position.as_ref().is_some_and(|position| position.epoch == source.epoch);
         let halted = report.is_some_and(|report| report.state == "halted");
-        (told.applied_to && is_there && !halted).then_some(told)
+        (told.applied_to && is_there && !halted && !told.paused).then_some(told)
     };
     probe(source, &config.replicas.iter().zip(told).map(flows).collect::<Vec<_>>()).await
 }

@@ -133,6 +133,14 @@ impl Applying {
         );
     }
 
+    /// Leaves word on the primary that the replica is paused.
+    pub async fn report_paused(primary: &Database, replica: &str) {
+        let Ok(session) = primary.connect("pgfanout applier").await else { return };
+        let statement = include_str!("../../sql/primary/report_paused.sql");
+        // Best effort: the replica has it.
+        let _ = session.execute("reporting a pause", statement, &[&replica]).await;
+    }
+
     /// Leaves word on the primary that the replica needs an operator, for `status` to show.
     pub async fn report_halted(primary: &Database, replica: &str, reason: &str) {
         let Ok(session) = primary.connect("pgfanout applier").await else { return };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Findings, server};
 use crate::{
     config::{self, ExistingRows},
-    error::Result,
+    error::{Error, Result},
     postgres::Session,
     replica::{create::refusal_to_make, definition::TableDefinition, difference::differences, state},
 };
@@ -57,6 +57,11 @@ async fn privileges(
     let server::Server { role, database, .. } = server;
     match state::connect(&replica.database, "pgfanout check").await {
         Ok(_) => {}
+        Err(Error::Paused) => findings.warning(
+            "pause",
+            "it is paused: nothing is applied to it",
+            format!("pgfanout resume --config FILE --replica {}", replica.name),
+        ),
         Err(error) if !error.needs_operator() => return Err(error),
         Err(_) => findings.error(
             "privileges",

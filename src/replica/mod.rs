@@ -12,4 +12,5 @@ pub mod difference;
 pub mod empty;
 pub mod isolate;
 pub mod join;
+pub mod session;
 pub mod state;

@@ -4,6 +4,7 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use tokio_postgres::types::ToSql;
 
+pub use super::session::connect;
 use super::{empty::Named, isolate::Isolated, join::forget_dropped};
 use crate::{
     batch::Batch,
@@ -23,14 +24,6 @@ pub const ANEW: i64 = 0;
 
 /// Stands for the definition of a table that does not fit the one it was checked against: it is compared again.
 const UNFIT: i64 = -1;
-
-/// Settings of a session that writes. Foreign keys and ordinary triggers were obeyed on the primary.
-/// Keys are always looked up by index, also where a plan was made while the table was small. And nothing is
-/// written outside of a transaction that was [begun](begin): what is sent along with a BEGIN must not be
-/// committed bit by bit should the BEGIN alone fail.
-const SETTINGS: &str = "SET session_replication_role = replica; SET plan_cache_mode = force_generic_plan; \
-    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-    SET lock_timeout = '10s'; SET default_transaction_read_only = on";
 
 /// A replica as one session sees it.
 #[derive(Debug)]
@@ -100,24 +93,6 @@ impl Followed {
     pub fn to_blame(&self) -> impl FnOnce(Error) -> Error + use<'_> {
         Error::of_table(self.id, &self.shape.schema, &self.shape.table)
     }
-}
-
-/// Opens a session that may write the replica's tables.
-///
-/// # Errors
-/// When the replica cannot be reached, or the role lacks a privilege.
-pub async fn connect(database: &Database, application: &str) -> Result<Session> {
-    let session = database.connect(application).await?;
-    session.run("setting up the session", SETTINGS).await.map_err(|error| match error.sqlstate() {
-        Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) => Error::Unfit(format!(
-            "{}: the role may not set session_replication_role; run as superuser: \
-             GRANT SET ON PARAMETER session_replication_role TO the role (PostgreSQL 15 or newer), \
-             or make the role a superuser",
-            database.name
-        )),
-        _ => error,
-    })?;
-    Ok(session)
 }
 
 /// Begins a transaction that may write.

@@ -26,6 +26,8 @@ pub enum State {
     Isolating,
     /// A table is not yet where the others are.
     Copying,
+    /// Nothing is applied, until `pgfanout resume`.
+    Paused,
     /// Nothing is applied.
     Halted,
     /// Its database could not be asked.
@@ -41,6 +43,7 @@ impl State {
             Self::CatchingUp => "catching-up",
             Self::Isolating => "isolating",
             Self::Copying => "copying",
+            Self::Paused => "paused",
             Self::Halted => "halted",
             Self::Unreachable => "unreachable",
         }
@@ -91,6 +94,7 @@ pub(super) fn judge(
     let is_lost = replica.behind.is_some_and(|behind| behind.foreign);
     (replica.state, replica.reason) = decide(&Facts {
         name,
+        paused: told.paused,
         installed: told.installed,
         applied_to: told.applied_to,
         is_foreign,
@@ -115,6 +119,8 @@ pub(super) fn judge(
 pub(super) struct Facts<'a> {
     /// The replica.
     pub(super) name: &'a str,
+    /// Nothing is to be applied.
+    pub(super) paused: bool,
     /// Our schema is there.
     pub(super) installed: bool,
     /// A process applies.
@@ -139,6 +145,12 @@ pub(super) struct Facts<'a> {
 
 /// The state, and what more there is to say.
 pub(super) fn decide(facts: &Facts<'_>) -> (State, Option<String>) {
+    if facts.paused {
+        return (
+            State::Paused,
+            Some(format!("until pgfanout resume --config FILE --replica {}", facts.name)),
+        );
+    }
     if let Some(reason) = halted(facts) {
         return (State::Halted, Some(reason));
     }

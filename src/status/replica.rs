@@ -11,6 +11,7 @@ use super::{
 use crate::{
     error::Result,
     postgres::{Database, Session, within},
+    replica::session::is_paused,
 };
 
 /// A replica.
@@ -118,6 +119,8 @@ pub enum Phase {
 pub(super) struct Told {
     /// To ask more.
     pub(super) session: Option<Session>,
+    /// Whether nothing is to be applied.
+    pub(super) paused: bool,
     /// Whether our schema is there.
     pub(super) installed: bool,
     /// Whether a process applies.
@@ -136,11 +139,12 @@ pub(super) async fn ask(database: &Database) -> Result<Told> {
 
 async fn read(database: &Database) -> Result<Told> {
     let session = database.connect("pgfanout status").await?;
+    let paused = is_paused(&session).await?;
     if !is_installed(&session, "pgfanout.isolated_table").await? {
-        return Ok(Told::default());
+        return Ok(Told { paused, ..Told::default() });
     }
-    let mut told =
-        Told { installed: true, applied_to: lock_holder(&session).await?.is_some(), ..Told::default() };
+    let applied_to = lock_holder(&session).await?.is_some();
+    let mut told = Told { paused, installed: true, applied_to, ..Told::default() };
     told.position = read_position(&session).await?;
     let statement = include_str!("../../sql/replica/status_tables.sql");
     for row in session.query("reading the replicated tables", statement, &[]).await? {

@@ -16,6 +16,7 @@ const NOTHING: Behind =
 
 fn healthy(behind: &Behind) -> Facts<'_> {
     Facts {
+        paused: false,
         installed: true,
         applied_to: true,
         name: "r1",
@@ -93,6 +94,14 @@ fn a_replica_that_nothing_is_applied_to_is_halted_whatever_else_holds() {
     let lost = reason(Facts { is_lost: true, ..healthy() });
     assert!(lost.contains("pgfanout resync --config FILE --replica r1"), "{lost}");
     assert_eq!(reason(Facts { reported: Some(&halted(None)), ..healthy() }), "its log tells why");
+}
+
+#[test]
+fn a_paused_replica_is_paused_and_nothing_else() {
+    let said = halted(Some("table t is gone"));
+    let paused = Facts { paused: true, applied_to: false, reported: Some(&said), ..healthy(&NOTHING) };
+    let resume = "until pgfanout resume --config FILE --replica r1".to_owned();
+    assert_eq!(decide(&paused), (State::Paused, Some(resume)));
 }
 
 fn copy(phase: Phase) -> Copy {

@@ -105,7 +105,7 @@ fn replicas(replicas: &[Replica], history: Option<&History>) -> Vec<Vec<Cell>> {
     let row = |replica: &Replica| {
         let colour = match replica.state {
             State::Following => GREEN,
-            State::CatchingUp | State::Copying => YELLOW,
+            State::CatchingUp | State::Copying | State::Paused => YELLOW,
             State::Isolating | State::Halted | State::Unreachable => RED,
         };
         let mut cells = vec![

@@ -58,7 +58,9 @@ fn help_and_version_are_there_and_wrong_arguments_are_told() {
     let (code, help, err) = called_with(&["--help"]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert!(help.contains("Exit codes:"), "{help}");
-    assert!(help.contains("\n  resync "), "{help}");
+    for command in ["resync", "pause", "resume"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
+    }
     for command in EVERY_COMMAND {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
         let (code, out, _) = called_with(&[command, "--help"]);
