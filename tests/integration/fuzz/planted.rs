@@ -103,9 +103,10 @@ fn case() -> Case {
 
 async fn until_right(checker: &mut Checker<'_>, case: &Case, world: &World) {
     eventually(PATIENCE, "the replica is right", async || {
-        let seen = checker.look().await.map_err(|failure| failure.to_string())?;
+        // First: the look after it, which later ones are compared with, shows what was written last.
         let (here, there) = (world.primary().look().await.unwrap(), world.replica(1).look().await.unwrap());
         same_tables(&here, &there, &case.names()).await?;
+        let seen = checker.look().await.map_err(|failure| failure.to_string())?;
         if seen { Ok(()) } else { Err("nothing to see".to_owned()) }
     })
     .await;
