@@ -5,14 +5,18 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use pgfanout_testbed::{eventually, process::Pgfanout, world::Database};
+use pgfanout_testbed::{
+    eventually,
+    process::Pgfanout,
+    world::{Database, World},
+};
 use serde_json::Value;
 
 use super::{at_work, ends_well};
 use crate::{
     bank::until_joined,
     load::{self, Load, until_arrived},
-    support::{Mode, PATIENCE, begin, world},
+    support::{Mode, PATIENCE, begin, program, world},
 };
 
 /// One statement, one snapshot: transfers move money, and the entries of a writer are numbered.
@@ -53,6 +57,18 @@ async fn until_it_waits(replica: &Database) {
     .await;
 }
 
+/// Who stands by keeps no messages from the one that applies.
+async fn until_one_consumes(world: &World) {
+    let config = world.config().write();
+    eventually(PATIENCE, "each queue has one consumer", async || {
+        let status = program().once("status", &config, &["--json"]).await.stdout;
+        let status: Value = serde_json::from_str(&status).unwrap();
+        let consumers = [0, 1].map(|n| status["replicas"][n]["queue"]["consumers"].clone());
+        if consumers == [1, 1] { Ok(()) } else { Err(format!("{consumers:?}")) }
+    })
+    .await;
+}
+
 async fn a_stopped_process_is_replaced(mode: Mode) {
     let (world, load, mut first) = at_work(mode).await;
     until_joined(&world, load::TABLES.len()).await;
@@ -79,6 +95,9 @@ async fn a_stopped_process_is_replaced(mode: Mode) {
     first.resume();
     load.more(20).await;
     stands_by(&mut first, mark).await;
+    if mode == Mode::Broker {
+        until_one_consumes(&world).await;
+    }
     until_arrived(world.primary(), world.replicas()).await;
     second.kill9().await;
     load.more(20).await;
