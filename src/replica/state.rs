@@ -294,10 +294,14 @@ impl Replica {
     /// anew since then.
     ///
     /// # Errors
-    /// When the link breaks, or the position is another: read it anew.
+    /// When the link breaks, the replica is paused, or the position is another: read it anew.
     pub async fn feel_pulse(&self) -> Result<bool> {
         let statement = include_str!("../../sql/replica/pulse.sql");
         let row = self.session.query_one("looking for a word of others", statement, &[]).await?;
+        if row.get("paused") {
+            // Whoever said so may have been killed before it ended our sessions.
+            return Err(Error::Paused);
+        }
         let (token, resync): (Option<String>, Vec<i32>) = (row.get("token"), row.get("resync"));
         if token.as_ref() != self.position.as_ref().map(|position| &position.name.1) {
             return Err(self.moved());

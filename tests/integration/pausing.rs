@@ -173,3 +173,18 @@ async fn a_replica_may_be_paused_before_it_joins() {
     told("resume", &config).await;
     until_same(&world, &["t"]).await;
 }
+
+/// As if `pause` had been killed after it noted it, and before it ended a session.
+#[tokio::test]
+async fn a_pause_that_was_killed_halfway_holds_all_the_same() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+    let config = world.config().write();
+    let mut pgfanout = program().run(&config);
+    until_same(&world, &["t"]).await;
+    world.replica(1).execute("CREATE TABLE pgfanout.paused ()").await;
+    pgfanout.wait_for_event("paused", PATIENCE).await;
+    world.primary().execute("INSERT INTO t VALUES (2)").await;
+    told("resume", &config).await;
+    until_same(&world, &["t"]).await;
+}
