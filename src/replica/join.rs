@@ -110,21 +110,40 @@ async fn is_left_behind(source: &Source, table: &Followed) -> Result<bool> {
     Ok(standing.unknown.is_some() || standing.forgotten || own.xmin() < standing.trimmed_before)
 }
 
-/// Gives tables that were captured anew, after a gap, their new numbers: they are copied again.
+/// Gives tables whose names are others' on the primary now the numbers of those: they were captured anew after a gap,
+/// or another was renamed to take the place of one. They are copied again. Who had such a number, and gets no other,
+/// leaves.
 async fn renumber(replica: &mut Replica, captured: &[Captured]) -> Result<()> {
-    let mut renumbered = false;
+    let (mut before, mut now) = (Vec::new(), Vec::new());
     for followed in &replica.tables {
         let same =
             |table: &&Captured| table.schema == followed.shape.schema && table.table == followed.shape.table;
-        let Some(table) = captured.iter().find(same).filter(|table| table.id != followed.id) else {
-            continue;
-        };
-        let update = "UPDATE pgfanout.replicated_table SET id = $2, definition = $3 WHERE id = $1";
-        let doing = "renumbering a table";
-        execute(&replica.session, doing, update, &[&followed.id, &table.id, &ANEW]).await?;
-        renumbered = true;
+        if let Some(table) = captured.iter().find(same).filter(|table| table.id != followed.id) {
+            before.push(followed.id);
+            now.push(table.id);
+        }
     }
-    if renumbered { replica.reload().await } else { Ok(()) }
+    if before.is_empty() {
+        return Ok(());
+    }
+    replica.begin().await?;
+    // Two may change places: in between, each has a number that is no table's on any primary.
+    for (sql, parameters) in [
+        (
+            "UPDATE pgfanout.replicated_table SET id = -id WHERE id > 0 AND id = ANY ($1::int4[] || $2::int4[])",
+            &[&before as &(dyn ToSql + Sync), &now][..],
+        ),
+        (
+            "UPDATE pgfanout.replicated_table t SET id = m.now, definition = $3 \
+             FROM unnest($1::int4[], $2::int4[]) m (before, now) WHERE t.id = -abs(m.before)",
+            &[&before, &now, &ANEW],
+        ),
+        ("DELETE FROM pgfanout.isolated_table WHERE id = ANY ($1::int4[] || $2::int4[])", &[&before, &now]),
+    ] {
+        replica.session.execute("renumbering tables", sql, parameters).await?;
+    }
+    replica.session.commit().await?;
+    replica.reload().await
 }
 
 /// Whether the replica stands in this primary's past, and within reach of its changelog. Says why not, if

@@ -102,6 +102,37 @@ async fn a_partition_that_leaves_takes_its_rows_along() {
     }
 }
 
+/// A name is what applications know a table by: whatever takes it on the primary is what a replica has under it.
+#[tokio::test]
+async fn tables_that_take_the_names_of_others_are_copied_into_their_places() {
+    let world = world(Mode::Broker, 1).build().await;
+    let setup = "CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text);
+        CREATE TABLE c (id int PRIMARY KEY, v text); INSERT INTO a VALUES (1, 'a'); INSERT INTO b VALUES (1, 'b'), (2, 'b');
+        INSERT INTO c VALUES (1, 'c')";
+    world.primary().execute(setup).await;
+    let pgfanout = begin(&world);
+    until_same(&world, &["a", "b", "c"]).await;
+    for (statements, tables) in [
+        // They change places.
+        (
+            "ALTER TABLE a RENAME TO d; ALTER TABLE b RENAME TO a; ALTER TABLE d RENAME TO b; UPDATE a SET v = v || '1'",
+            &["a", "b", "c"][..],
+        ),
+        // All go on by one.
+        (
+            "ALTER TABLE a RENAME TO d; ALTER TABLE c RENAME TO a; ALTER TABLE b RENAME TO c; ALTER TABLE d RENAME TO b; \
+             UPDATE a SET v = v || '2'; DELETE FROM b WHERE id = 2",
+            &["a", "b", "c"],
+        ),
+        // One takes the place of another that is gone: a table that was loaded beside it.
+        ("DROP TABLE a; ALTER TABLE b RENAME TO a; INSERT INTO a VALUES (3, 'a')", &["a", "c"]),
+    ] {
+        world.primary().execute(&format!("BEGIN; {statements}; COMMIT")).await;
+        until_same(&world, tables).await;
+    }
+    assert!(pgfanout.events("halted").is_empty(), "{:?}", pgfanout.events("halted"));
+}
+
 /// Rewriting logs no row: changes of other tables must not carry the replica past it.
 #[tokio::test]
 async fn what_is_rewritten_while_others_change_is_copied_anew() {
