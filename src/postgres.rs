@@ -3,19 +3,23 @@
 mod backend;
 mod link;
 mod meter;
+mod password;
+pub(crate) mod pgpass;
 mod session;
 
 use std::{
+    error::Error as _,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio_postgres::{Config, Connection, Socket};
+use tokio_postgres::{Config, Connection, Socket, error::SqlState};
 
 use self::{backend::Backend, link::Opening};
 pub use self::{
     link::{Link, Tls},
+    password::Password,
     session::{COPY_MESSAGE, Session},
 };
 use crate::error::{Error, Result};
@@ -36,6 +40,7 @@ pub struct Database {
     pub config: Config,
     /// None: what passes is readable on the way.
     tls: Option<Tls>,
+    password: Password,
     /// Sessions that were dropped here since the last one was opened: the server may not know yet.
     left: Arc<Mutex<Vec<Backend>>>,
 }
@@ -44,13 +49,19 @@ impl Database {
     /// The database that this connection string means.
     #[must_use]
     pub fn new(name: &str, config: Config) -> Self {
-        Self { name: name.to_owned(), config, tls: None, left: Arc::default() }
+        Self { name: name.to_owned(), config, tls: None, password: Password::Given, left: Arc::default() }
     }
 
     /// The same, reached by TLS.
     #[must_use]
     pub fn secured(self, tls: Option<Tls>) -> Self {
         Self { tls, ..self }
+    }
+
+    /// The same, with the password from there.
+    #[must_use]
+    pub fn with_password(self, password: Password) -> Self {
+        Self { password, ..self }
     }
 
     /// Opens a connection with the pinned settings and drives it in a task of its own, which ends when
@@ -71,17 +82,54 @@ impl Database {
     /// # Errors
     /// As [`Self::connect`].
     pub async fn open(&self, application: &str) -> Result<(Session, Connection<Socket, Link>)> {
-        let mut config = self.config.clone();
+        let mut config = self.logging_in()?;
         config.application_name(application);
         bound_silence(&mut config);
         Opening::apply(&mut config);
         let opening = Opening::new(self.tls.clone());
         let meter = Arc::clone(&opening.meter);
         let connecting =
-            async { config.connect(opening).await.map_err(Error::postgres(&self.name, "connecting")) };
+            async { config.connect(opening).await.map_err(|error| self.refused(&config, error)) };
         let (client, connection) =
             within(ANSWER_LIMIT, &format!("{}: connecting", self.name), connecting).await?;
         Ok((Session::new(client, self.clone(), meter), connection))
+    }
+
+    /// The connection string with the password that is valid now.
+    pub(crate) fn logging_in(&self) -> Result<Config> {
+        let mut config = self.config.clone();
+        let password = self.password.now(&config);
+        // Whoever changes it may be in the middle of that, so it is tried again soon.
+        let password =
+            password.map_err(|why| Error::Disconnected(format!("{}: connecting: {why}", self.name)))?;
+        if let Some(password) = password {
+            config.password(password.expose());
+        }
+        Ok(config)
+    }
+
+    /// Names the file where the password belongs, if it is about the password.
+    fn refused(&self, config: &Config, error: tokio_postgres::Error) -> Error {
+        let is_missing = config.get_password().is_none_or(<[u8]>::is_empty) && error.as_db_error().is_none();
+        let is_missing =
+            is_missing && error.source().is_some_and(|why| why.to_string() == "password missing");
+        match self.password.file() {
+            Some(file) if is_missing => Error::Disconnected(format!(
+                "{}: connecting: the server asks for a password, and there is none: add the line {} to {}, which \
+                 nobody but its owner may read, or name a password_file",
+                self.name,
+                pgpass::missing(config),
+                file.display()
+            )),
+            Some(file) if error.code() == Some(&SqlState::INVALID_PASSWORD) => {
+                let doing = format!(
+                    "connecting with the password in {}, which is read each time: correct it there",
+                    file.display()
+                );
+                Error::postgres(&self.name, &doing)(error)
+            }
+            _ => Error::postgres(&self.name, "connecting")(error),
+        }
     }
 
     fn leave(&self, backend: Backend) {

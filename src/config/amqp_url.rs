@@ -48,7 +48,7 @@ impl fmt::Debug for AmqpUrl {
 pub(super) fn read(section: &Section<'_>) -> Vec<AmqpUrl> {
     let document = section.document;
     let texts = section.required_texts("urls", "write [\"amqp://user@host:5672/\"], or leave out [broker]");
-    let password = password::read(section);
+    let password = password::read(section).map(|(_, password)| password);
     let url = |text: Text| {
         let whole = substitute(&text.value, document.environment);
         let url = whole.and_then(|whole| parse(&whole, password.as_ref()));

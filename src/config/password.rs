@@ -1,21 +1,19 @@
 //! Passwords and keys that stand in a file of their own.
 
-use super::{file, section::Section};
-use crate::secret::Secret;
+use std::path::PathBuf;
 
-/// More is no password.
+use super::{file, section::Section};
+use crate::secret::{self, Secret};
+
+/// More is no key.
 const MAX_BYTES: u64 = 4096;
 
-/// Reads the first line of the section's `password_file`, if it names one.
-pub(super) fn read(section: &Section<'_>) -> Option<Secret> {
-    let (text, content) = file::secret(section, "password_file", MAX_BYTES)?;
-    match content.expose().lines().next() {
-        None | Some("") => {
-            section.document.refuse(&text.key, "its first line is empty, expected the password there");
-            None
-        }
-        Some(password) => Some(Secret::new(password)),
-    }
+/// The section's `password_file`, if it names one, with the password that stands there now.
+pub(super) fn read(section: &Section<'_>) -> Option<(PathBuf, Secret)> {
+    let (text, path) = file::of_secret(section, "password_file")?;
+    let password =
+        secret::read_password(&path).map_err(|why| section.document.refuse(&text.key, why)).ok()?;
+    Some((path, password))
 }
 
 /// Reads all lines of the file that `key` names, if it does, with the key's full name.

@@ -1,14 +1,14 @@
 //! Connection strings of PostgreSQL: `postgres://…` and `key=value …`.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use tokio_postgres::config::{Config, Host};
 
 use super::{document::Document, environment::substitute, password, section::Section, tls};
-use crate::{postgres::Database, secret::Secret};
-
-/// Where libpq looks for a server when no host is named: Debian's directory, else PostgreSQL's own.
-const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
+use crate::{
+    postgres::{Database, Password, pgpass},
+    secret::Secret,
+};
 
 /// Options that libpq has and we have not. Their names are harmless: any other word in an error of
 /// the parser may be a piece of a password that was not quoted.
@@ -35,13 +35,16 @@ const KEYS: [&str; 3] = ["sslcert", "sslkey", "sslrootcert"];
 /// Reads `url`, `password_file` and the keys of TLS of a section. `name` is what errors call the database.
 pub(super) fn read(section: &Section<'_>, name: &str) -> Option<Database> {
     let url = section.required_text("url", "write postgres://user@host:5432/database");
-    let password = password::read(section);
+    let password_file = password::read(section).map(|(path, _)| path);
     let (document, url) = (section.document, url?);
     let parsed = substitute(&url.value, document.environment).and_then(|text| parse(&text));
-    let config = parsed.and_then(|config| complete(config, password, document));
-    let connection = config.and_then(|config| Ok((tls::of_postgres(section, &config)?, config)));
-    let (tls, config) = connection.map_err(|why| document.refuse(&url.key, why)).ok()?;
-    Some(Database::new(name, config).secured(tls))
+    let completed = parsed.and_then(|config| complete(config, password_file, document));
+    let connection = completed.and_then(|(config, password)| {
+        password.now(&config)?;
+        Ok((tls::of_postgres(section, &config)?, config, password))
+    });
+    let (tls, config, password) = connection.map_err(|why| document.refuse(&url.key, why)).ok()?;
+    Some(Database::new(name, config).secured(tls).with_password(password))
 }
 
 fn parse(text: &Secret) -> Result<Config, String> {
@@ -86,17 +89,16 @@ fn explain(error: &tokio_postgres::Error) -> String {
 }
 
 /// Adds what libpq would: the password from elsewhere, the local socket.
-fn complete(mut config: Config, password: Option<Secret>, document: &Document<'_>) -> Result<Config, String> {
-    if password.is_some() && config.get_password().is_some() {
+fn complete(
+    mut config: Config,
+    password_file: Option<PathBuf>,
+    document: &Document<'_>,
+) -> Result<(Config, Password), String> {
+    if password_file.is_some() && config.get_password().is_some() {
         return Err("holds a password, and so does password_file; remove one of them".to_owned());
     }
-    let password = password.or_else(|| (document.environment)("PGPASSWORD").map(Secret::new));
-    if let Some(password) = password.filter(|_| config.get_password().is_none()) {
-        config.password(password.expose());
-    }
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-        let [first, last] = SOCKET_DIRECTORIES;
-        config.host_path(if Path::new(first).is_dir() { first } else { last });
+        config.host_path(pgpass::socket_directory());
     }
     let (hosts, ports) =
         (config.get_hosts().len().max(config.get_hostaddrs().len()), config.get_ports().len());
@@ -105,7 +107,34 @@ fn complete(mut config: Config, password: Option<Secret>, document: &Document<'_
             "names {hosts} hosts and {ports} ports, expected one port, or one for each host"
         ));
     }
-    Ok(config)
+    let password = password(&mut config, password_file, document);
+    Ok((config, password))
+}
+
+/// As for libpq, what is empty is not there.
+fn password(config: &mut Config, file: Option<PathBuf>, document: &Document<'_>) -> Password {
+    let variable = |name| (document.environment)(name).filter(|value| !value.is_empty());
+    if let Some(file) = file {
+        return Password::File(file);
+    }
+    if config.get_password().is_some_and(|password| !password.is_empty()) {
+        return Password::Given;
+    }
+    if let Some(password) = variable("PGPASSWORD") {
+        config.password(password);
+        return Password::Given;
+    }
+    let named = variable("PGPASSFILE").map(PathBuf::from);
+    let file = named.or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".pgpass")));
+    let Some(file) = file else { return Password::Given };
+    if let Some(why) = pgpass::unfit(&file) {
+        let warning = format!("{}: {why}", file.display());
+        let mut warnings = document.warnings.borrow_mut();
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    Password::PgPass(file)
 }
 
 /// The databases a connection string may lead to, as far as it shows: host, port and database. Names

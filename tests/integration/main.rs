@@ -34,6 +34,7 @@ mod lost_answers;
 mod messages;
 mod own_columns;
 mod packaging;
+mod passwords;
 mod pausing;
 mod quiet;
 mod refusals;
