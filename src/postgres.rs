@@ -110,9 +110,8 @@ impl Database {
 
     /// Names the file where the password belongs, if it is about the password.
     fn refused(&self, config: &Config, error: tokio_postgres::Error) -> Error {
-        let is_missing = config.get_password().is_none_or(<[u8]>::is_empty) && error.as_db_error().is_none();
-        let is_missing =
-            is_missing && error.source().is_some_and(|why| why.to_string() == "password missing");
+        // The driver has no other sign of it.
+        let is_missing = error.source().is_some_and(|why| why.to_string() == "password missing");
         match self.password.file() {
             Some(file) if is_missing => Error::Disconnected(format!(
                 "{}: connecting: the server asks for a password, and there is none: add the line {} to {}, which \
