@@ -2,8 +2,14 @@
 //!
 //! It is text only; the [architecture](crate) says how the code works, and the README what is promised.
 
+#[doc = include_str!("guide/how_it_works.md")]
+pub mod how_it_works {}
+
 #[doc = include_str!("guide/log_events.md")]
 pub mod log_events {}
 
 #[doc = include_str!("guide/security.md")]
 pub mod security {}
+
+#[doc = include_str!("guide/comparison.md")]
+pub mod comparison {}
