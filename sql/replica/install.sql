@@ -81,4 +81,16 @@ CREATE TABLE IF NOT EXISTS pgfanout.isolated_table (
     since timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- The tables whose rows are all pgfanout's own, also of such as left because the primary dropped or renamed them: where
+-- the name comes back, they are in nobody's way. By their oids here, as another one of the name may be somebody's.
+CREATE TABLE IF NOT EXISTS pgfanout.filled_table (
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    here oid NOT NULL,
+    -- Its oid on the primary: tells a table that left from one that was taken out of the configuration.
+    there oid NOT NULL,
+    PRIMARY KEY (schema_name, table_name)
+);
+DELETE FROM pgfanout.filled_table f WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = f.here);
+
 INSERT INTO pgfanout.replica_installation (version) VALUES (1) ON CONFLICT DO NOTHING;

@@ -7,7 +7,9 @@ use crate::{
     config::{self, ExistingRows},
     error::{Error, Result},
     postgres::Session,
-    replica::{create::refusal_to_make, definition::TableDefinition, difference::differences, state},
+    replica::{
+        create::refusal_to_make, definition::TableDefinition, difference::differences, filled::filled, state,
+    },
 };
 
 /// From here on a role can be allowed to write as a replica does without being a superuser.
@@ -104,7 +106,7 @@ async fn tables(
     let names: Vec<&str> = wanted.iter().map(|table| &*table.name).collect();
     let statement = include_str!("../../sql/replica/check.sql");
     let rows = session.query("looking for privileges", statement, &[&schemas, &names]).await?;
-    let followed = followed(server).await?;
+    let ours = ours(server).await?;
     let mut schemas_told = BTreeSet::new();
     for (table, row) in wanted.iter().zip(rows) {
         let name = &table.table;
@@ -140,8 +142,8 @@ async fn tables(
             );
             findings.error(&subject, text, difference.remedy);
         }
-        let is_followed = followed.contains(&(table.schema.clone(), table.name.clone()));
-        if !is_followed && replica.existing_rows == ExistingRows::Refuse && has_rows(session, table).await? {
+        let is_ours = ours.contains(&(table.schema.clone(), table.name.clone()));
+        if !is_ours && replica.existing_rows == ExistingRows::Refuse && has_rows(session, table).await? {
             let remedy = format!("TRUNCATE {name}, or existing_rows = \"replace\" in the configuration");
             findings.error(&subject, "it holds rows that pgfanout did not write", remedy);
         }
@@ -149,15 +151,19 @@ async fn tables(
     Ok(())
 }
 
-/// The tables that are replicated already, by schema and name.
-async fn followed(server: &server::Server) -> Result<BTreeSet<(String, String)>> {
+/// The tables that are replicated already, or were until the primary dropped or renamed them, by schema and name.
+async fn ours(server: &server::Server) -> Result<BTreeSet<(String, String)>> {
     let session = &server.session;
     if !server.may_read("replicated_table").await? {
         return Ok(BTreeSet::new());
     }
     let statement = "SELECT schema_name, table_name FROM pgfanout.replicated_table";
     let rows = session.query("reading the replicated tables", statement, &[]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    let mut ours: BTreeSet<_> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    if server.may_read("filled_table").await? {
+        ours.extend(filled(session).await?.into_iter().map(|(name, _)| name));
+    }
+    Ok(ours)
 }
 
 async fn has_rows(session: &Session, table: &TableDefinition) -> Result<bool> {

@@ -10,6 +10,7 @@ use super::{
     create::create_missing,
     definition::TableDefinition,
     empty::empty,
+    filled::{filled, give_up, note_filled},
     isolate::is_loss,
     state::{ANEW, Followed, Replica, execute},
 };
@@ -49,7 +50,7 @@ pub async fn join(replica: &mut Replica, source: &Source, existing: ExistingRows
         replica.reload().await?;
     }
     renumber(replica, &captured).await?;
-    leave(replica, &captured, &mut joined).await?;
+    leave(replica, source, &captured, &mut joined).await?;
     for table in &captured {
         let name = quote_names(&table.schema, &table.table);
         if let Some(reason) = &table.broken {
@@ -219,7 +220,12 @@ pub async fn forget_dropped(replica: &Session, primary: &Database, name: &str) -
 }
 
 /// Forgets tables that are not captured any more.
-async fn leave(replica: &mut Replica, captured: &[Captured], joined: &mut Joined) -> Result<()> {
+async fn leave(
+    replica: &mut Replica,
+    source: &Source,
+    captured: &[Captured],
+    joined: &mut Joined,
+) -> Result<()> {
     let ids: BTreeSet<i32> = captured.iter().map(|table| table.id).collect();
     if replica.isolated.keys().any(|id| !ids.contains(id)) {
         let forget = "DELETE FROM pgfanout.isolated_table WHERE id <> ALL ($1)";
@@ -230,6 +236,9 @@ async fn leave(replica: &mut Replica, captured: &[Captured], joined: &mut Joined
     if gone.is_empty() {
         return Ok(());
     }
+    let names: Vec<_> =
+        gone.iter().map(|table| (table.shape.schema.clone(), table.shape.table.clone())).collect();
+    give_up(replica, source, &names).await?;
     let forget = "DELETE FROM pgfanout.replicated_table WHERE id = ANY ($1)";
     let gone_ids: Vec<i32> = gone.iter().map(|table| table.id).collect();
     joined.left = gone.iter().map(|table| table.shape.quoted()).collect();
@@ -265,6 +274,7 @@ async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: E
         refuse_partition(&replica.session, table).await?;
         replace_rows(replica, table, existing).await?;
     }
+    note_filled(&replica.session, table).await?;
     first_position(replica, &start).await?;
     let insert = include_str!("../../sql/replica/enter_table.sql");
     let from = start.to.to_string();
@@ -286,24 +296,24 @@ async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: E
     replica.session.commit().await
 }
 
-/// A table that is there must be empty, unless its rows are to be replaced: they may be somebody's.
+/// A table that is there must be empty, unless its rows are to be replaced, or pgfanout's own: they may be somebody's.
 pub(super) async fn replace_rows(replica: &Replica, table: &Captured, existing: ExistingRows) -> Result<()> {
-    match existing {
-        ExistingRows::Replace => empty(&replica.session, &[(table.id, &table.schema, &table.table)]).await,
-        ExistingRows::Refuse => {
-            let table = quote_names(&table.schema, &table.table);
-            let any = format!("SELECT EXISTS (SELECT FROM {table})");
-            let row = replica.session.query_one("looking into a table", &any, &[]).await?;
-            match row.get(0) {
-                false => Ok(()),
-                true => Err(Error::Unfit(format!(
-                    "{}: table {table} holds rows that pgfanout did not write; empty it (TRUNCATE {table}), \
-                     or set existing_rows = \"replace\" for replica {} to have them replaced by the primary's",
-                    replica.session.database(),
-                    replica.name
-                ))),
-            }
-        }
+    let is_same =
+        |((schema, name), _): &((String, String), u32)| (schema, name) == (&table.schema, &table.table);
+    if existing == ExistingRows::Replace || filled(&replica.session).await?.iter().any(is_same) {
+        return empty(&replica.session, &[(table.id, &table.schema, &table.table)]).await;
+    }
+    let table = quote_names(&table.schema, &table.table);
+    let any = format!("SELECT EXISTS (SELECT FROM {table})");
+    let row = replica.session.query_one("looking into a table", &any, &[]).await?;
+    match row.get(0) {
+        false => Ok(()),
+        true => Err(Error::Unfit(format!(
+            "{}: table {table} holds rows that pgfanout did not write; empty it (TRUNCATE {table}), \
+             or set existing_rows = \"replace\" for replica {} to have them replaced by the primary's",
+            replica.session.database(),
+            replica.name
+        ))),
     }
 }
 
@@ -332,6 +342,7 @@ async fn begin_copy_anew(replica: &Replica, source: &Source, table: &Captured) -
     let start = source.hold(&replica.name).await?;
     replica.begin().await?;
     empty(&replica.session, &[(table.id, &table.schema, &table.table)]).await?;
+    note_filled(&replica.session, table).await?;
     first_position(replica, &start).await?;
     let (restart, from) = (include_str!("../../sql/replica/copy_anew.sql"), start.to.to_string());
     let parameters: [&(dyn ToSql + Sync); 7] =

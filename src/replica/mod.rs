@@ -10,6 +10,7 @@ pub mod create;
 pub mod definition;
 pub mod difference;
 pub mod empty;
+pub mod filled;
 pub mod isolate;
 pub mod join;
 pub mod session;

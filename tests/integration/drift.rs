@@ -1,8 +1,10 @@
-//! Tables whose names, keys or identities change while they are followed, in one transaction with their rows.
+//! Tables whose names, keys or identities change while they are followed.
+
+use pgfanout_testbed::{eventually, world::World};
 
 use crate::{
     altered::until_mended,
-    support::{Mode, begin, until_same, world},
+    support::{Mode, PATIENCE, begin, program, until_same, world},
 };
 
 const KEYS: &[&str] = &["other", "reverse", "retyped", "longer", "lost", "got", "again", "parts"];
@@ -53,4 +55,65 @@ async fn a_key_may_change_in_one_transaction_with_its_rows() {
         world.primary().execute(&change).await;
     }
     until_mended(&world, &mut pgfanout, KEYS).await;
+}
+
+/// Waits until the replica does not follow a table of this name any more.
+async fn until_left(world: &World, table: &str) {
+    let replica = world.replica(1).client().await;
+    let followed = "SELECT EXISTS (SELECT FROM pgfanout.replicated_table WHERE table_name = $1)";
+    eventually(PATIENCE, "the table is left", async || {
+        !replica.query_one(followed, &[&table]).await.unwrap().get::<_, bool>(0)
+    })
+    .await;
+}
+
+/// What a table that left holds on the replica is pgfanout's own: it is in nobody's way who takes the name later.
+#[tokio::test]
+async fn a_name_that_comes_back_is_filled_anew() {
+    let world = world(Mode::Broker, 1).build().await;
+    let setup =
+        "CREATE TABLE gone (id int PRIMARY KEY, v text); CREATE TABLE unseen (id int PRIMARY KEY, v text);
+        CREATE TABLE away (v text); INSERT INTO gone VALUES (1, 'old'); INSERT INTO unseen VALUES (1, 'old');
+        INSERT INTO away VALUES ('old')";
+    world.primary().execute(setup).await;
+    let mut pgfanout = begin(&world);
+    until_same(&world, &["gone", "unseen", "away"]).await;
+    world.primary().execute("DROP TABLE gone; ALTER TABLE away RENAME TO back").await;
+    until_left(&world, "gone").await;
+    until_same(&world, &["back"]).await;
+    pgfanout.kill9().await;
+    world.primary().execute("DROP TABLE unseen; UPDATE back SET v = 'new'").await;
+    pgfanout = begin(&world);
+    until_left(&world, "unseen").await;
+    pgfanout.kill9().await;
+    let anew =
+        "CREATE TABLE gone (id int PRIMARY KEY, v text); CREATE TABLE unseen (id int PRIMARY KEY, v text);
+        INSERT INTO gone VALUES (2, 'new'); ALTER TABLE back RENAME TO away";
+    world.primary().execute(anew).await;
+    pgfanout = begin(&world);
+    until_same(&world, &["gone", "unseen", "away"]).await;
+    assert!(pgfanout.events("halted").is_empty(), "{:?}", pgfanout.events("halted"));
+}
+
+/// Who takes a table out of the configuration may write to it on the replica from then on.
+#[tokio::test]
+async fn a_table_that_was_taken_out_is_not_emptied_unasked() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+    let mut pgfanout = begin(&world);
+    until_same(&world, &["t"]).await;
+    pgfanout.kill9().await;
+    pgfanout = program().run(&world.config().primary("exclude = [\"t\"]").write());
+    pgfanout.wait_for_event("table_left", PATIENCE).await;
+    pgfanout.kill9().await;
+    world.replica(1).execute("INSERT INTO t VALUES (2)").await;
+    pgfanout = begin(&world);
+    let halted = pgfanout.wait_for_event("halted", PATIENCE).await;
+    assert!(halted["message"].as_str().unwrap().contains("holds rows"), "{halted}");
+    let rows = world.replica(1).client().await.query("SELECT FROM t", &[]).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    world.replica(1).execute("TRUNCATE t").await;
+    pgfanout.kill9().await;
+    let _pgfanout = begin(&world);
+    until_same(&world, &["t"]).await;
 }
