@@ -24,7 +24,7 @@ SELECT
     -- Missing tables are created in the schemas that are there.
     SELECT format('GRANT USAGE, CREATE ON SCHEMA %I TO %I', n.nspname, :'role')
     FROM pg_namespace n
-    WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgfanout') \gexec
+    WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgfanout', 'pgfanout_status') \gexec
 \else
     -- On the primary event triggers follow DDL, which only superusers may create, and what all roles write is
     -- captured; older replicas cannot grant the parameter.

@@ -5,6 +5,9 @@
 #[doc = include_str!("guide/how_it_works.md")]
 pub mod how_it_works {}
 
+#[doc = include_str!("guide/watching.md")]
+pub mod watching {}
+
 #[doc = include_str!("guide/log_events.md")]
 pub mod log_events {}
 

@@ -31,7 +31,8 @@ pub enum Readiness {
 }
 
 impl Readiness {
-    /// The `application_name` by which the session of the publisher's seat shows it, for `status`.
+    /// The `application_name` by which the session of the publisher's seat shows it, for `status`; as
+    /// `status.sql` has it.
     #[must_use]
     pub const fn shown(self) -> &'static str {
         match self {
@@ -39,13 +40,6 @@ impl Readiness {
             Self::Blocked => "pgfanout seat publisher: broker blocked",
             Self::Disconnected => "pgfanout seat publisher: broker not connected",
         }
-    }
-
-    /// What such a name shows.
-    #[must_use]
-    pub fn shown_by(name: &str) -> Self {
-        let held_up = [Self::Blocked, Self::Disconnected].into_iter().find(|state| state.shown() == name);
-        held_up.unwrap_or(Self::Ready)
     }
 }
 

@@ -131,4 +131,4 @@ LEFT JOIN LATERAL (
     WHERE l.relkind <> 'p'
 ) tree ON c.relkind = 'p'
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
-    AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgfanout')
+    AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgfanout', 'pgfanout_status')

@@ -1,16 +1,30 @@
--- What the primary tells of itself, cheaply: no table of ours is read as a whole.
--- Parameters: $1 bool: only a batch that was cut for all counts as the last one.
--- Returns one row; without any batch its columns are NULL.
--- Reads pgfanout.installation, pgfanout.batch, pgfanout.asleep, statistics of pgfanout.changelog.
+-- What the primary tells of itself, cheaply: no table of ours is read as a whole. What `status` asks, and the body of
+-- the view pgfanout_status.primary.
+-- Returns one row. publisher: what the process does that passes changes on, in a word. It holds an advisory lock,
+-- whose number stands here in two halves; its session's name shows what holds it up, as publisher.rs has it.
+-- last_batch: the last that was cut, for one replica alone or for all; last_batch_for_all: the last that was cut to
+-- be published; NULL where there is none.
+-- Reads pgfanout.installation, pgfanout.batch, pgfanout.asleep, statistics of pgfanout.changelog, pg_locks,
+-- pg_stat_activity, which shows names of sessions to members of pg_read_all_stats alone.
 SELECT
     i.epoch::text AS epoch,
+    CASE
+        WHEN h.holder IS NULL THEN 'down'
+        WHEN h.holder = 'pgfanout seat publisher: broker blocked' THEN 'blocked'
+        WHEN h.holder = 'pgfanout seat publisher: broker not connected' THEN 'disconnected'
+        WHEN (SELECT s.last_value = 1 FROM pgfanout.asleep s) THEN 'waiting'
+        ELSE 'publishing'
+    END AS publisher,
     s.entries AS changelog_entries,
     s.bytes AS changelog_bytes,
-    (SELECT s.last_value = 1 FROM pgfanout.asleep s) AS asleep,
-    b.number AS batch,
-    b.published,
-    to_char(b.cut_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS cut_at,
-    greatest(extract(epoch FROM clock_timestamp() - b.cut_at), 0)::float8 AS cut_seconds_ago
+    l.number AS last_batch,
+    l.published AS last_batch_published,
+    l.cut_at AS last_batch_cut_at,
+    l.seconds_ago AS last_batch_seconds_ago,
+    a.number AS last_batch_for_all,
+    a.published AS last_batch_for_all_published,
+    a.cut_at AS last_batch_for_all_cut_at,
+    a.seconds_ago AS last_batch_for_all_seconds_ago
 FROM
     pgfanout.installation i
     CROSS JOIN (
@@ -20,10 +34,38 @@ FROM
         FROM pg_inherits p
         WHERE p.inhparent = 'pgfanout.changelog'::regclass
     ) s
+    LEFT JOIN (
+        SELECT coalesce(max(a.application_name), '') AS holder
+        FROM
+            pg_locks k
+            JOIN pg_database d ON d.oid = k.database AND d.datname = current_database()
+            LEFT JOIN pg_stat_activity a ON a.pid = k.pid
+        WHERE
+            k.locktype = 'advisory'
+            AND k.classid = 1885824609
+            AND k.objid = 1852798324
+            AND k.objsubid = 1
+            AND k.granted
+        HAVING count(*) > 0
+    ) h ON true
     LEFT JOIN LATERAL (
-        SELECT l.number, l.published, l.cut_at
-        FROM pgfanout.batch l
-        WHERE l.replica IS NULL OR NOT $1
-        ORDER BY l.number DESC
+        SELECT
+            b.number,
+            b.published,
+            b.cut_at,
+            greatest(extract(epoch FROM clock_timestamp() - b.cut_at), 0)::float8 AS seconds_ago
+        FROM pgfanout.batch b
+        ORDER BY b.number DESC
         LIMIT 1
-    ) b ON true
+    ) l ON true
+    LEFT JOIN LATERAL (
+        SELECT
+            b.number,
+            b.published,
+            b.cut_at,
+            greatest(extract(epoch FROM clock_timestamp() - b.cut_at), 0)::float8 AS seconds_ago
+        FROM pgfanout.batch b
+        WHERE b.replica IS NULL
+        ORDER BY b.number DESC
+        LIMIT 1
+    ) a ON true

@@ -1,10 +1,12 @@
--- What pgfanout keeps on a replica. Run at every start, in one transaction; doing it again is harmless.
+-- What pgfanout keeps on a replica. Run in one transaction when it changed; doing it again is harmless.
 CREATE SCHEMA IF NOT EXISTS pgfanout;
 
 -- The version of what follows; a newer one is refused.
 CREATE TABLE IF NOT EXISTS pgfanout.replica_installation (
     singleton boolean PRIMARY KEY DEFAULT true CONSTRAINT there_is_one_installation CHECK (singleton),
-    version integer NOT NULL
+    version integer NOT NULL,
+    -- Digest of what was run to make all this: where it is another, it is run again.
+    source text
 );
 
 -- Where the replica stands, written in the transaction that brings it there. One row; its key is what each
@@ -91,6 +93,5 @@ CREATE TABLE IF NOT EXISTS pgfanout.filled_table (
     there oid NOT NULL,
     PRIMARY KEY (schema_name, table_name)
 );
-DELETE FROM pgfanout.filled_table f WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = f.here);
 
-INSERT INTO pgfanout.replica_installation (version) VALUES (1) ON CONFLICT DO NOTHING;
+INSERT INTO pgfanout.replica_installation (version) VALUES (0) ON CONFLICT DO NOTHING;

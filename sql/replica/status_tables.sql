@@ -1,21 +1,24 @@
--- The tables that are replicated here, and how far those came that are being copied.
+-- The tables that are replicated here, and how far those came that are being copied. What `status` asks, and in the
+-- view pgfanout_status.tables.
 -- Returns for each its number, its name, whether it stands apart from the others (it is being copied, or
--- about to join; one that is set aside counts only while it is copied), whether it is being copied, what its copy expected and what it has; pieces: how many
--- were planned; planned: whether the last one was; open: how many are not copied; and over the pieces
--- copied within the last minute, rows and bytes a second, NULL if there was none.
+-- about to join; one that is set aside counts only while it is copied), what is being done for it in a word, as
+-- status/replica.rs explains them, what its copy expected and what it has; and over the pieces copied within the
+-- last minute, rows and bytes a second, NULL if there was none.
 -- Reads pgfanout.replicated_table, pgfanout.isolated_table, pgfanout.copy_chunk (never the keys in it).
 SELECT
     t.id,
     format('%I.%I', t.schema_name, t.table_name) AS name,
     t.snapshot IS NOT NULL AND (t.copying OR i.id IS NULL) AS apart,
-    t.copying,
+    CASE
+        WHEN NOT t.copying THEN 'joining'
+        WHEN c.pieces = 0 THEN 'waiting'
+        WHEN c.planned AND c.open = 0 THEN 'completing'
+        ELSE 'rows'
+    END AS phase,
     t.rows_expected,
     t.bytes_expected,
     c.rows,
     c.bytes,
-    c.pieces,
-    c.planned,
-    c.open,
     c.recent_rows / c.recent_seconds AS rows_per_second,
     c.recent_bytes / c.recent_seconds AS bytes_per_second
 FROM

@@ -17,8 +17,9 @@ use crate::{
 /// the last one is the version.
 const MIGRATIONS: &[&str] = &[include_str!("../../sql/primary/0001_schema.sql")];
 
-/// Created anew when any of it changed. The view is a query of its own, for looking at tables before
-/// anything is installed; what depends on it follows.
+/// Created anew when any of it changed. The view of candidates is a query of its own, for looking at tables before
+/// anything is installed; what depends on it follows. Those for who watches are what `status` asks, without what
+/// names moments of our history; columns may be added to them at the end.
 const FUNCTIONS: &str = concat!(
     "DROP VIEW IF EXISTS pgfanout.candidate CASCADE;\nCREATE VIEW pgfanout.candidate AS\n",
     include_str!("../../sql/primary/candidate.sql"),
@@ -28,6 +29,18 @@ const FUNCTIONS: &str = concat!(
     include_str!("../../sql/primary/triggers.sql"),
     include_str!("../../sql/primary/capture.sql"),
     include_str!("../../sql/primary/ddl.sql"),
+    include_str!("../../sql/primary/behind.sql"),
+    "CREATE SCHEMA IF NOT EXISTS pgfanout_status;\n\
+     CREATE OR REPLACE VIEW pgfanout_status.primary AS SELECT s.publisher, s.changelog_entries, s.changelog_bytes, \
+     s.last_batch, s.last_batch_published, s.last_batch_cut_at, s.last_batch_seconds_ago, s.last_batch_for_all, \
+     s.last_batch_for_all_published, s.last_batch_for_all_cut_at, s.last_batch_for_all_seconds_ago FROM (\n",
+    include_str!("../../sql/primary/status.sql"),
+    ") s;\nCREATE OR REPLACE VIEW pgfanout_status.captured_tables AS\n",
+    include_str!("../../sql/primary/status_tables.sql"),
+    ";\nCREATE OR REPLACE VIEW pgfanout_status.replicas AS SELECT s.name, s.state, s.error, s.reported_at, \
+     s.seconds_ago, s.\"position\", b.changes, b.at_least, b.bytes, b.seconds, b.trimmed FROM (\n",
+    include_str!("../../sql/primary/status_replicas.sql"),
+    ") s CROSS JOIN LATERAL pgfanout.behind(s.\"position\", s.number, s.token) b;\n",
     include_str!("../../sql/primary/privileges.sql"),
 );
 

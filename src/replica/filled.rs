@@ -13,6 +13,16 @@ use crate::{
     primary::source::{Captured, Source},
 };
 
+/// Forgets tables that are not there any more: their oids may come again.
+///
+/// # Errors
+/// When the replica fails.
+pub(super) async fn forget_gone(replica: &Session) -> Result<()> {
+    let forget =
+        "DELETE FROM pgfanout.filled_table f WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = f.here)";
+    execute(replica, "forgetting tables that are gone", forget, &[]).await.map(drop)
+}
+
 /// Notes, in the open transaction, that the rows of the primary's table are all that is in the one here.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 use tokio_postgres::types::ToSql;
 
 pub use super::session::connect;
-use super::{empty::Named, isolate::Isolated, join::forget_dropped};
+use super::{empty::Named, filled::forget_gone, install::install, isolate::Isolated, join::forget_dropped};
 use crate::{
     batch::Batch,
     config::{self, OnTableError},
@@ -15,9 +15,6 @@ use crate::{
     shape::Shape,
     snapshot::Snapshot,
 };
-
-/// The version of our schema on a replica.
-const VERSION: i32 = 1;
 
 /// The definition of a table that has to be copied again; the primary's begin with 1.
 pub const ANEW: i64 = 0;
@@ -139,27 +136,12 @@ impl Replica {
     pub async fn connect(replica: &config::Replica, primary: &Database) -> Result<Self> {
         let config::Replica { database, name, on_table_error, .. } = replica;
         let session = connect(database, &format!("pgfanout applier {name}")).await?;
-        begin(&session).await?;
-        let install = concat!(
-            include_str!("../../sql/replica/install.sql"),
-            include_str!("../../sql/replica/wait_for.sql"),
-            include_str!("../../sql/row_bytes.sql")
-        );
-        session.run("installing pgfanout's schema", install).await?;
+        install(&session).await?;
         if *on_table_error == OnTableError::Halt {
             // Those that were set aside come back into line: they join, or the replica halts on them.
-            session.run("taking tables back", "DELETE FROM pgfanout.isolated_table").await?;
+            execute(&session, "taking tables back", "DELETE FROM pgfanout.isolated_table", &[]).await?;
         }
-        session.commit().await?;
-        let found = "SELECT version FROM pgfanout.replica_installation";
-        let version: i32 = session.query_one("reading our schema's version", found, &[]).await?.get(0);
-        if version > VERSION {
-            return Err(Error::Unfit(format!(
-                "{}: pgfanout's schema has version {version}, newer than this program's {VERSION}; \
-                 run a newer pgfanout",
-                database.name
-            )));
-        }
+        forget_gone(&session).await?;
         forget_dropped(&session, primary, name).await?;
         let mut replica = Self {
             session,

@@ -3,19 +3,22 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
+use tokio_postgres::Row;
 
 use super::{LIMIT, replica::Position};
 use crate::{
     error::Result,
-    postgres::{Database, SESSION_LOCK, Session, within},
-    publisher::{BLOCKED, Readiness},
+    postgres::{Database, Session, within},
+    publisher::BLOCKED,
 };
 
-/// How many entries of the changelog are counted for a replica, at most: some tenths of a second.
-const MOST_CHANGES: i64 = 1_000_000;
-
-/// As the reader of deltas: a plan that reads the whole changelog for a few entries is never wanted.
-const SETTINGS: &str = "SET enable_seqscan = off";
+/// What the view `pgfanout_status.primary` shows, with times as they are printed.
+const STATUS: &str = concat!(
+    "SELECT s.*, to_char(s.last_batch_cut_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS last_batch_cut_at_utc, \
+     to_char(s.last_batch_for_all_cut_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS last_batch_for_all_cut_at_utc FROM (\n",
+    include_str!("../../sql/primary/status.sql"),
+    ") s"
+);
 
 /// The primary.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -151,20 +154,11 @@ pub(super) async fn ask(database: &Database, has_broker: bool) -> (Primary, Opti
 
 async fn read(database: &Database, has_broker: bool) -> Result<Option<(Primary, Source)>> {
     let session = database.connect("pgfanout status").await?;
-    session.run("setting up the session", SETTINGS).await?;
     if !is_installed(&session, "pgfanout.installation").await? {
         return Ok(None);
     }
-    let holder = lock_holder(&session).await?;
-    let row = session
-        .query_one(
-            "reading the primary's state",
-            include_str!("../../sql/primary/status.sql"),
-            &[&has_broker],
-        )
-        .await?;
-    let asleep: bool = row.get("asleep");
-    let publisher = publisher(holder.as_deref(), asleep);
+    let row = session.query_one("reading the primary's state", STATUS, &[]).await?;
+    let publisher = Publisher::from_word(row.get("publisher"));
     let reason = match publisher {
         Publisher::Blocked => Some(BLOCKED),
         Publisher::Disconnected => Some("it has no connection to the broker; its log tells why"),
@@ -178,12 +172,7 @@ async fn read(database: &Database, has_broker: bool) -> Result<Option<(Primary, 
             entries: row.get("changelog_entries"),
             bytes: row.get("changelog_bytes"),
         }),
-        last_batch: row.get::<_, Option<i64>>("batch").map(|number| LastBatch {
-            number,
-            published: row.get("published"),
-            cut_at: row.get("cut_at"),
-            seconds_ago: row.get("cut_seconds_ago"),
-        }),
+        last_batch: last_batch(&row, if has_broker { "last_batch_for_all" } else { "last_batch" }),
         ..Primary::default()
     };
     let flows = matches!(publisher, Publisher::Publishing | Publisher::Waiting);
@@ -198,22 +187,28 @@ pub(super) async fn is_installed(session: &Session, table: &str) -> Result<bool>
     Ok(session.query_one("looking for our schema", statement, &[&table]).await?.get(0))
 }
 
-/// The `application_name` of the session that does our work at this database, if one does.
-pub(super) async fn lock_holder(session: &Session) -> Result<Option<String>> {
-    let statement = include_str!("../../sql/session_lock.sql");
-    let row = session.query_one("looking for the process that works there", statement, &[&SESSION_LOCK]);
-    Ok(row.await?.get("holder"))
+impl Publisher {
+    /// As `status.sql` says it.
+    fn from_word(word: &str) -> Self {
+        match word {
+            "down" => Self::Down,
+            "blocked" => Self::Blocked,
+            "disconnected" => Self::Disconnected,
+            "waiting" => Self::Waiting,
+            _ => Self::Publishing,
+        }
+    }
 }
 
-/// The publisher's seat shows by its name what it waits for.
-fn publisher(holder: Option<&str>, asleep: bool) -> Publisher {
-    match (holder.map(Readiness::shown_by), asleep) {
-        (None, _) => Publisher::Down,
-        (Some(Readiness::Blocked), _) => Publisher::Blocked,
-        (Some(Readiness::Disconnected), _) => Publisher::Disconnected,
-        (Some(Readiness::Ready), true) => Publisher::Waiting,
-        (Some(Readiness::Ready), false) => Publisher::Publishing,
-    }
+/// The last batch, by the columns whose names begin so.
+fn last_batch(row: &Row, of: &str) -> Option<LastBatch> {
+    let column = |name: &str| format!("{of}{name}");
+    Some(LastBatch {
+        number: row.get::<_, Option<i64>>(of)?,
+        published: row.get(column("_published").as_str()),
+        cut_at: row.get(column("_cut_at_utc").as_str()),
+        seconds_ago: row.get(column("_seconds_ago").as_str()),
+    })
 }
 
 async fn read_tables(session: &Session, primary: &mut Primary) -> Result<Vec<i32>> {
@@ -232,7 +227,7 @@ async fn read_tables(session: &Session, primary: &mut Primary) -> Result<Vec<i32
 async fn read_reports(session: &Session) -> Result<HashMap<String, Reported>> {
     let statement = include_str!("../../sql/primary/status_replicas.sql");
     let rows = session.query("reading the replicas' reports", statement, &[]).await?;
-    let report = |row: &tokio_postgres::Row| Reported {
+    let report = |row: &Row| Reported {
         state: row.get("state"),
         error: row.get("error"),
         seconds_ago: row.get("seconds_ago"),
@@ -246,14 +241,13 @@ impl Source {
     /// # Errors
     /// When the primary does not answer (in time).
     pub(super) async fn behind(&self, position: &Position) -> Result<Behind> {
-        let statement = include_str!("../../sql/primary/status_behind.sql");
+        let statement = "SELECT * FROM pgfanout.behind($1::text::pg_snapshot, $2, $3)";
         let doing = "counting what a replica lacks";
         let Position { snapshot, batch, token, .. } = position;
-        let row = self.session.query_one(doing, statement, &[snapshot, &MOST_CHANGES, batch, token]).await?;
-        let changes = row.get("changes");
+        let row = self.session.query_one(doing, statement, &[snapshot, batch, token]).await?;
         Ok(Behind {
-            changes,
-            at_least: changes >= MOST_CHANGES,
+            changes: row.get("changes"),
+            at_least: row.get("at_least"),
             bytes: row.get("bytes"),
             seconds: row.get("seconds"),
             trimmed: row.get("trimmed"),

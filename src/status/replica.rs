@@ -1,18 +1,27 @@
 //! What a replica tells of itself.
 
 use serde::Serialize;
+use tokio_postgres::Row;
 
 use super::{
     LIMIT,
     broker::Queue,
     judge::State,
-    primary::{Behind, Reported, is_installed, lock_holder},
+    primary::{Behind, Reported, is_installed},
 };
 use crate::{
     error::Result,
     postgres::{Database, Session, within},
     replica::session::is_paused,
 };
+
+/// What the view `pgfanout_status.replica` shows, with texts as they are printed.
+const POSITION: &str = concat!(
+    "SELECT s.*, s.snapshot::text AS snapshot_text, \
+     to_char(s.applied_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS applied_at_utc FROM (\n",
+    include_str!("../../sql/replica/status_position.sql"),
+    ") s"
+);
 
 /// A replica.
 #[derive(Clone, Debug, Serialize)]
@@ -143,9 +152,9 @@ async fn read(database: &Database) -> Result<Told> {
     if !is_installed(&session, "pgfanout.isolated_table").await? {
         return Ok(Told { paused, ..Told::default() });
     }
-    let applied_to = lock_holder(&session).await?.is_some();
-    let mut told = Told { paused, installed: true, applied_to, ..Told::default() };
-    told.position = read_position(&session).await?;
+    let row = session.query_one("reading the position", POSITION, &[]).await?;
+    let mut told = Told { paused, installed: true, applied_to: row.get("applied_to"), ..Told::default() };
+    told.position = position(&row);
     let statement = include_str!("../../sql/replica/status_tables.sql");
     for row in session.query("reading the replicated tables", statement, &[]).await? {
         told.tables.push(row.get("id"));
@@ -155,7 +164,7 @@ async fn read(database: &Database) -> Result<Told> {
     }
     let statement = include_str!("../../sql/replica/isolated_tables.sql");
     let rows = session.query("reading which tables are set aside", statement, &[]).await?;
-    let isolated = |row: &tokio_postgres::Row| Isolated {
+    let isolated = |row: &Row| Isolated {
         table: row.get("name"),
         cause: row.get("cause"),
         seconds_ago: row.get("seconds_ago"),
@@ -165,22 +174,20 @@ async fn read(database: &Database) -> Result<Told> {
     Ok(told)
 }
 
-async fn read_position(session: &Session) -> Result<Option<Position>> {
-    let statement = include_str!("../../sql/replica/status_position.sql");
-    let rows = session.query("reading the position", statement, &[]).await?;
-    Ok(rows.first().map(|row| Position {
-        epoch: row.get("epoch"),
-        snapshot: row.get("snapshot"),
-        batch: row.get("number"),
+fn position(row: &Row) -> Option<Position> {
+    Some(Position {
+        epoch: row.get::<_, Option<String>>("epoch")?,
+        snapshot: row.get("snapshot_text"),
+        batch: row.get("batch"),
         token: row.get("token"),
-        applied_at: row.get("applied_at"),
-    }))
+        applied_at: row.get("applied_at_utc"),
+    })
 }
 
-fn copy(row: &tokio_postgres::Row) -> Copy {
+fn copy(row: &Row) -> Copy {
     let mut copy = Copy {
         table: row.get("name"),
-        phase: phase(row),
+        phase: Phase::from_word(row.get("phase")),
         rows: row.get("rows"),
         rows_expected: row.get("rows_expected"),
         bytes: row.get("bytes"),
@@ -194,14 +201,15 @@ fn copy(row: &tokio_postgres::Row) -> Copy {
     copy
 }
 
-fn phase(row: &tokio_postgres::Row) -> Phase {
-    let (copying, planned): (bool, bool) = (row.get("copying"), row.get("planned"));
-    let (pieces, open): (i64, i64) = (row.get("pieces"), row.get("open"));
-    match (copying, pieces) {
-        (false, _) => Phase::Joining,
-        (true, 0) => Phase::Waiting,
-        (true, _) if planned && open == 0 => Phase::Completing,
-        (true, _) => Phase::Rows,
+impl Phase {
+    /// As `status_tables.sql` says it.
+    fn from_word(word: &str) -> Self {
+        match word {
+            "waiting" => Self::Waiting,
+            "completing" => Self::Completing,
+            "joining" => Self::Joining,
+            _ => Self::Rows,
+        }
     }
 }
 

@@ -51,4 +51,5 @@ mod types;
 mod verify;
 mod versions;
 mod waking;
+mod watching;
 mod writing;
