@@ -23,6 +23,7 @@ mod keyless;
 mod own;
 mod text;
 
+pub use hashes::Hashed;
 pub use text::{Text, key_arrays};
 
 /// A table's columns and key, on the primary or on a replica.
@@ -206,16 +207,22 @@ impl Shape {
 
     /// The bytes of [`Self::row_text`] in UTF-8; NULL where the text is, or might be, larger than a value may be.
     fn row_bytes(&self) -> String {
-        let mut bytes = format!("convert_to({}, 'UTF8')", self.row_text());
+        self.if_printable(&format!("convert_to({}, 'UTF8')", self.row_text()), str::to_owned)
+    }
+
+    /// What is `made` of the row's text, of a table called `t`; NULL where that is, or might be, larger than a value may
+    /// be. Where only trying shows it, `made_of` is asked what to make of the text's bytes in UTF-8.
+    fn if_printable(&self, made: &str, made_of: impl Fn(&str) -> String) -> String {
+        let mut made = made.to_owned();
         if !self.unmeasured.is_empty() {
             let stored = self.sizes(&self.unmeasured, "pg_column_size");
-            let tried = format!("pgfanout.row_bytes(ROW({}))", self.column_list("t."));
-            bytes = format!("CASE WHEN {stored} <= {SURELY_PRINTABLE} THEN {bytes} ELSE {tried} END");
+            let tried = made_of(&format!("pgfanout.row_bytes(ROW({}))", self.column_list("t.")));
+            made = format!("CASE WHEN {stored} <= {SURELY_PRINTABLE} THEN {made} ELSE {tried} END");
         }
         // Hexadecimal digits are two a byte, and so is a quote.
         match self.sizes(&self.sized, "octet_length") {
-            none if none.is_empty() => bytes,
-            sum => format!("CASE WHEN {sum} <= {MAX_ROW_BYTES} THEN {bytes} END"),
+            none if none.is_empty() => made,
+            sum => format!("CASE WHEN {sum} <= {MAX_ROW_BYTES} THEN {made} END"),
         }
     }
 

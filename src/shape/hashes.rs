@@ -2,23 +2,34 @@
 
 use super::{Shape, filter, parameter};
 
+/// What of a row is hashed; the same on both sides. PostgreSQL's hash of bytes is one in all versions, since partitions
+/// by hash rest on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hashed {
+    /// Its text as it is, where both databases are in UTF-8.
+    Text,
+    /// Its text in UTF-8, as base64, which is text in every encoding: twice the work.
+    Utf8,
+}
+
 impl Shape {
     /// `SELECT`s the `rows` behind a key up to another, how many of them are too `large` for PostgreSQL to print, and the
-    /// `sum` of the hashes of the others' texts. Equal rows have equal hashes on every server.
+    /// `sum` of the hashes of the others' texts. Equal rows have equal hashes on every server. `OFFSET 0` has each hash
+    /// made once for all that is done with it.
     #[must_use]
-    pub fn select_sum(&self, from_start: bool, to_end: bool) -> String {
+    pub fn select_sum(&self, hashed: Hashed, from_start: bool, to_end: bool) -> String {
         let filter = filter(&self.range(from_start, to_end, parameter));
         format!(
             "SELECT count(*) AS rows, count(*) - count(r.hash) AS large, coalesce(sum(r.hash), 0)::text AS sum \
-             FROM (SELECT {} AS hash FROM {} t{filter}) r",
-            self.row_hash(),
+             FROM (SELECT {} AS hash FROM {} t{filter} OFFSET 0) r",
+            self.row_hash(hashed),
             self.quoted()
         )
     }
 
     /// `SELECT`s the `key` of each row behind a key up to another, with its `hash`.
     #[must_use]
-    pub fn select_hashes(&self, from_start: bool, to_end: bool) -> String {
+    pub fn select_hashes(&self, hashed: Hashed, from_start: bool, to_end: bool) -> String {
         let conditions = self.range(from_start, to_end, parameter);
         if self.is_keyless() {
             return self.select_counts(&conditions);
@@ -27,7 +38,7 @@ impl Shape {
         format!(
             "SELECT {} AS key, {} AS hash FROM {} t{filter}",
             self.key_text(),
-            self.row_hash(),
+            self.row_hash(hashed),
             self.quoted()
         )
     }
@@ -35,7 +46,7 @@ impl Shape {
     /// `SELECT`s, for arrays of key values, the number from 1 of each that has a row, that row's `key`, its
     /// `hash`, and its text if the last parameter is true.
     #[must_use]
-    pub fn select_hashes_by_keys(&self) -> String {
+    pub fn select_hashes_by_keys(&self, hashed: Hashed) -> String {
         if self.is_keyless() {
             return self.select_counts_by_rows();
         }
@@ -43,7 +54,7 @@ impl Shape {
             "SELECT k.n, {} AS key, {} AS hash, CASE WHEN ${}::bool THEN convert_from({}, 'UTF8') END AS row \
              FROM {} JOIN {} t ON {}",
             self.key_text(),
-            self.row_hash(),
+            self.row_hash(hashed),
             self.key.len() + 1,
             self.row_bytes(),
             self.unnest(" WITH ORDINALITY", "k", "n"),
@@ -52,8 +63,14 @@ impl Shape {
         )
     }
 
-    /// A hash of the row's text in UTF-8, of a table called `t`; NULL if it is too large to be printed.
-    fn row_hash(&self) -> String {
-        format!("hashtextextended(encode({}, 'base64') COLLATE \"C\", 0)", self.row_bytes())
+    /// A hash of the row's text, of a table called `t`; NULL if it is too large to be printed.
+    fn row_hash(&self, hashed: Hashed) -> String {
+        let hash = |text: &str| format!("hashtextextended({text} COLLATE \"C\", 0)");
+        match hashed {
+            Hashed::Text => self.if_printable(&hash(&self.row_text()), |bytes| {
+                hash(&format!("convert_from({bytes}, 'UTF8')"))
+            }),
+            Hashed::Utf8 => hash(&format!("encode({}, 'base64')", self.row_bytes())),
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     postgres::{Database, Session},
     primary::source::{Captured, Standing, captured, installation},
-    shape::{Shape, Text, key_arrays},
+    shape::{Hashed, Shape, Text, key_arrays},
     snapshot::Snapshot,
 };
 
@@ -21,12 +21,14 @@ const SETTINGS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET
 
 /// Connections to a primary and one of its replicas.
 pub(super) struct Pair {
-    /// For statements outside of looks.
-    control: Session,
+    /// To the primary, for statements outside of looks, and to look ahead while rows are hashed.
+    pub(super) control: Session,
     /// The side that is right.
     pub(super) primary: Session,
     /// The side that is compared.
     pub(super) replica: Session,
+    /// What is hashed of a row.
+    pub(super) hashed: Hashed,
     epoch: String,
     name: String,
 }
@@ -75,12 +77,18 @@ impl Pair {
         const APPLICATION: &str = "pgfanout verify";
         let control = primary.connect(APPLICATION).await?;
         let (epoch, _) = installation(&control).await?;
-        let primary = primary.connect(APPLICATION).await?;
-        primary.run("setting up the session", SETTINGS).await?;
         let name = replica.name.clone();
-        let replica = replica.database.connect(APPLICATION).await?;
-        replica.run("setting up the session", SETTINGS).await?;
-        Ok(Self { control, primary, replica, epoch, name })
+        let (primary, replica) =
+            try_join(primary.connect(APPLICATION), replica.database.connect(APPLICATION)).await?;
+        let mut hashed = Hashed::Text;
+        for session in [&control, &primary, &replica] {
+            session.run("setting up the session", SETTINGS).await?;
+            let statement = "SELECT getdatabaseencoding() = 'UTF8'";
+            if !session.query_one("reading the encoding", statement, &[]).await?.get::<_, bool>(0) {
+                hashed = Hashed::Utf8;
+            }
+        }
+        Ok(Self { control, primary, replica, hashed, epoch, name })
     }
 
     /// About how many rows a table has, and how many bytes it takes.
@@ -156,8 +164,8 @@ impl Pair {
         let begin = format!("{BEGIN} pgfanout.changelog, {} {MODE}", table.here.quoted());
         self.primary.begin("beginning a look", &begin).await?;
         let (here, there) = try_join(
-            find(&self.primary, &table.here, keys, values),
-            find(&self.replica, &table.there, keys, values),
+            find(&self.primary, &table.here, self.hashed, keys, values),
+            find(&self.replica, &table.there, self.hashed, keys, values),
         )
         .await?;
         let mut findings: Vec<Finding> = Vec::new();
@@ -268,6 +276,7 @@ fn compare(key: &str, here: Option<&Found>, there: Option<&Found>) -> Option<Fin
 async fn find(
     session: &Session,
     shape: &Shape,
+    hashed: Hashed,
     keys: &[String],
     values: bool,
 ) -> Result<HashMap<usize, Found>> {
@@ -277,7 +286,7 @@ async fn find(
     let parameters: Vec<&(dyn ToSql + Sync)> =
         parameters.iter().map(|parameter| parameter as &(dyn ToSql + Sync)).collect();
     let doing = format!("reading rows of {}", shape.quoted());
-    let rows = session.query(&doing, &shape.select_hashes_by_keys(), &parameters).await?;
+    let rows = session.query(&doing, &shape.select_hashes_by_keys(hashed), &parameters).await?;
     let found = rows.iter().map(|row| {
         let at = usize::try_from(row.get::<_, i64>("n") - 1).unwrap_or(usize::MAX);
         (at, Found { key: row.get("key"), hash: row.get("hash"), row: row.get("row") })

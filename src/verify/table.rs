@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{TryStreamExt as _, future::try_join};
+use futures_util::{
+    TryStreamExt as _,
+    future::{try_join, try_join3},
+};
 
 use super::{
     outcome::TableOutcome,
@@ -50,6 +53,12 @@ struct Sum {
     sum: String,
 }
 
+/// The rows behind a key up to another; none is the table's beginning or end.
+struct Range {
+    after: Option<String>,
+    until: Option<String>,
+}
+
 /// A table that is being compared.
 struct Comparison<'a> {
     pair: &'a Pair,
@@ -92,16 +101,19 @@ impl Comparison<'_> {
         let row_bytes = bytes.checked_div(rows).unwrap_or(UNKNOWN_ROW_BYTES).max(1);
         let range_rows = (RANGE_BYTES / row_bytes).clamp(1, RANGE_ROWS);
         let bar = log::row_bar(&self.outcome.table, rows);
-        let (started, mut after) = (Instant::now(), self.options.after.clone());
+        let started = Instant::now();
+        let mut range = Range { after: self.options.after.clone(), until: None };
+        let begun = self.boundary(range.after.as_deref(), range_rows).await;
+        range.until = begun.map_err(|error| self.resumable(error, &range))?;
         loop {
-            let ranged = self.range(after.as_deref(), range_rows).await;
-            let until = ranged.map_err(|error| resumable(error, &self.outcome.table, after.as_deref()))?;
+            let next = self.range(&range, range_rows).await;
+            let next = next.map_err(|error| self.resumable(error, &range))?;
             bar.set_position(self.outcome.rows);
-            if until.is_none() || self.outcome.not_compared.is_some() {
+            if range.until.is_none() || self.outcome.not_compared.is_some() {
                 bar.finish_and_clear();
                 return Ok(());
             }
-            after = until;
+            range = Range { after: range.until, until: next };
             if let Some(rate) = self.options.rate {
                 let due = Duration::from_secs_f64(self.outcome.rows as f64 / rate.max(1) as f64);
                 tokio::time::sleep(due.saturating_sub(started.elapsed())).await;
@@ -109,25 +121,31 @@ impl Comparison<'_> {
         }
     }
 
-    /// Compares the range behind a key; its last key, if there is more behind it.
-    async fn range(&mut self, after: Option<&str>, rows: u64) -> Result<Option<String>> {
-        let until = self.boundary(after, rows).await?;
+    /// Compares a range, on both sides at the same time; where the next one ends, which is looked for meanwhile.
+    async fn range(&mut self, range: &Range, rows: u64) -> Result<Option<String>> {
         let (here, there) = (&self.table.here, &self.table.there);
-        let (from_start, to_end) = (after.is_none(), until.is_none());
-        let mut keys = here.key_as_parameters(after)?;
-        keys.extend(here.key_as_parameters(until.as_deref())?);
-        let (Pair { primary, replica, .. }, doing) = (self.pair, "comparing rows");
-        let (sum_here, sum_there) = try_join(
-            sum(primary, doing, &here.select_sum(from_start, to_end), &keys),
-            sum(replica, doing, &there.select_sum(from_start, to_end), &keys),
+        let (from_start, to_end) = (range.after.is_none(), range.until.is_none());
+        let mut keys = here.key_as_parameters(range.after.as_deref())?;
+        keys.extend(here.key_as_parameters(range.until.as_deref())?);
+        let (Pair { primary, replica, hashed, .. }, doing) = (self.pair, "comparing rows");
+        let next = async {
+            match range.until.as_deref() {
+                Some(until) => self.boundary(Some(until), rows).await,
+                None => Ok(None),
+            }
+        };
+        let (sum_here, sum_there, next) = try_join3(
+            sum(primary, doing, &here.select_sum(*hashed, from_start, to_end), &keys),
+            sum(replica, doing, &there.select_sum(*hashed, from_start, to_end), &keys),
+            next,
         )
         .await?;
         self.outcome.rows += sum_here.rows.unsigned_abs();
         self.outcome.too_large += sum_here.large.unsigned_abs();
         if sum_here != sum_there {
             let (hashes_here, hashes_there) = try_join(
-                hashes(primary, doing, &here.select_hashes(from_start, to_end), &keys),
-                hashes(replica, doing, &there.select_hashes(from_start, to_end), &keys),
+                hashes(primary, doing, &here.select_hashes(*hashed, from_start, to_end), &keys),
+                hashes(replica, doing, &there.select_hashes(*hashed, from_start, to_end), &keys),
             )
             .await?;
             let differing = differing(hashes_here, hashes_there);
@@ -138,7 +156,7 @@ impl Comparison<'_> {
                 }
             }
         }
-        Ok(until)
+        Ok(next)
     }
 
     /// The key that lies so many rows behind another.
@@ -150,8 +168,8 @@ impl Comparison<'_> {
         let mut parameters = shape.key_as_parameters(after)?;
         parameters.push(Text((rows - 1).to_string()));
         let (doing, select) = ("looking for the next range", shape.select_boundary(after.is_none()));
-        let mut rows = self.pair.primary.stream(doing, &select, &parameters).await?;
-        let row = self.pair.primary.limited(doing, rows.try_next()).await?;
+        let mut rows = self.pair.control.stream(doing, &select, &parameters).await?;
+        let row = self.pair.control.limited(doing, rows.try_next()).await?;
         Ok(row.map(|row| row.get(0)))
     }
 
@@ -211,6 +229,16 @@ impl Comparison<'_> {
         Ok(open)
     }
 
+    /// A table that takes hours is not begun anew because a link broke.
+    fn resumable(&self, error: Error, range: &Range) -> Error {
+        let (Some(after), table) = (&range.after, &self.outcome.table) else { return error };
+        Error::Disconnected(format!(
+            "{}; to go on where {table} was: pgfanout verify … --table '{table}' --after '{}'",
+            error.chain(),
+            after.replace('\'', "'\\''")
+        ))
+    }
+
     /// Waits until the replica stands elsewhere; false if it does not.
     async fn until_moved(&mut self, from: Option<String>) -> Result<bool> {
         let started = Instant::now();
@@ -256,16 +284,4 @@ fn differing(here: HashMap<String, Option<i64>>, mut there: HashMap<String, Opti
     keys.extend(there.into_keys());
     keys.sort_unstable();
     keys
-}
-
-/// A table that takes hours is not begun anew because a link broke.
-fn resumable(error: Error, table: &str, after: Option<&str>) -> Error {
-    match after {
-        None => error,
-        Some(after) => Error::Disconnected(format!(
-            "{}; to go on where {table} was: pgfanout verify … --table '{table}' --after '{}'",
-            error.chain(),
-            after.replace('\'', "'\\''")
-        )),
-    }
 }

@@ -2,13 +2,14 @@
 
 use pgfanout_testbed::{
     eventually,
+    process::Finished,
     world::{Database, World},
 };
 use serde_json::Value;
 
 use crate::{
     bank::until_joined,
-    support::{Mode, PATIENCE, begin, world},
+    support::{Mode, PATIENCE, begin, program, world},
 };
 
 const SETUP: &str = "CREATE TABLE \"Größe\" (\"é\" text PRIMARY KEY, \"ñ\" text, b bytea);
@@ -67,6 +68,14 @@ async fn the_same_characters(mode: Mode) {
     until_joined(&world, 1).await;
     until_same(&world).await;
     follow(&world).await;
+    let verify = async || program().once("verify", &world.config().write(), &[]).await;
+    let Finished { code, stdout, .. } = verify().await;
+    assert_eq!(code, Some(0), "{stdout}");
+    for replica in world.replicas() {
+        replica.execute("UPDATE \"Größe\" SET \"ñ\" = 'ß' WHERE \"é\" = 'ÿ'").await;
+    }
+    let Finished { code, stdout, .. } = verify().await;
+    assert_eq!((code, stdout.matches("    different (ÿ)\n").count()), (Some(1), 2), "{stdout}");
 }
 
 #[tokio::test]
