@@ -64,9 +64,20 @@ pub enum Command {
 
     /// Remove every trace of pgfanout from the primary, the replicas and the broker
     ///
-    /// Replicated tables and their rows stay where they are. May be repeated.
+    /// Replicated tables and their rows stay where they are. Nothing is removed while a process replicates. What
+    /// cannot be reached is named, and all else removed. May be repeated.
     #[command(after_help = EXIT_CODES)]
-    Uninstall(Configured),
+    Uninstall {
+        /// The configuration.
+        #[command(flatten)]
+        configured: Configured,
+        /// Only what is kept of this replica, there, on the primary and at the broker
+        ///
+        /// First take it out of the configuration of the process that runs, and send SIGHUP. With the file as it was
+        /// before, all is removed; with the new one, all but the schema on the replica itself.
+        #[arg(long, value_name = "NAME")]
+        replica: Option<String>,
+    },
 
     /// Show where every replica stands, also while `run` is down
     ///
@@ -196,10 +207,9 @@ impl Command {
     #[must_use]
     pub fn config(&self) -> Option<&Path> {
         match self {
-            Self::Run(configured) | Self::Install(configured) | Self::Uninstall(configured) => {
-                Some(configured)
-            }
-            Self::Check { configured, .. }
+            Self::Run(configured) | Self::Install(configured) => Some(configured),
+            Self::Uninstall { configured, .. }
+            | Self::Check { configured, .. }
             | Self::Status { configured, .. }
             | Self::Verify { configured, .. }
             | Self::Resync { configured, .. } => Some(configured),

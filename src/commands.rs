@@ -2,6 +2,7 @@
 
 mod pause;
 mod resync;
+mod uninstall;
 
 use std::{
     io::{self, Write as _},
@@ -26,6 +27,7 @@ use crate::{
 
 pub use pause::{pause, resume};
 pub use resync::resync;
+pub use uninstall::uninstall;
 
 /// How long writers of a table may have to wait while `install` creates its triggers.
 const CAPTURE_LOCK_LIMIT: Duration = Duration::from_secs(5);
@@ -158,42 +160,6 @@ pub async fn install(config: Config) -> Result<(), Failure> {
         println!("captured {}", table.name);
     }
     Ok(())
-}
-
-/// Removes pgfanout from the primary, the replicas and the broker: what cannot be reached is named.
-///
-/// # Errors
-/// When something could not be removed; all else was.
-pub async fn uninstall(config: Config) -> Result<(), Failure> {
-    let mut left = Vec::new();
-    let primary = async { install::uninstall(&connect(&config).await?).await };
-    report_removal("the primary", primary.await, &mut left);
-    for replica in &config.replicas {
-        let removing = async {
-            let session = replica.database.connect("pgfanout uninstall").await?;
-            let present = "SELECT to_regnamespace('pgfanout') IS NOT NULL";
-            let present = session.query_one("looking for pgfanout's schema", present, &[]).await?.get(0);
-            session.run("removing pgfanout's schema", include_str!("../sql/replica/uninstall.sql")).await?;
-            Ok(present)
-        };
-        report_removal(&replica.database.name, removing.await, &mut left);
-    }
-    if let Some(broker) = &config.broker {
-        let names: Vec<String> = config.replicas.iter().map(|replica| replica.name.clone()).collect();
-        report_removal("the broker", crate::broker::remove(broker, &names).await.map(|()| true), &mut left);
-    }
-    match left.is_empty() {
-        true => Ok(()),
-        false => Err(Error::Unfit(left.join("\n")).into()),
-    }
-}
-
-fn report_removal(place: &str, removed: Result<bool>, left: &mut Vec<String>) {
-    match removed {
-        Ok(true) => println!("removed from {place}"),
-        Ok(false) => println!("nothing to remove from {place}"),
-        Err(error) => left.push(format!("not removed from {place}: {}", error.chain())),
-    }
 }
 
 /// Prints where every replica stands, once or at this pace; true when all follow.

@@ -34,6 +34,7 @@ mod tls;
 
 pub use amqp_url::AmqpUrl;
 pub use problem::{Place, Problem, Problems};
+pub use replica::check_name as check_replica_name;
 
 /// The whole configuration.
 #[derive(Clone, Debug)]

@@ -40,7 +40,9 @@ async fn execute(command: Command, config: Config, log: log::Control) -> Result<
         Command::Run(_) => commands::run(config, log).await.map(|()| true),
         Command::Check { json, .. } => commands::check(config, json).await,
         Command::Install(_) => commands::install(config).await.map(|()| true),
-        Command::Uninstall(_) => commands::uninstall(config).await.map(|()| true),
+        Command::Uninstall { replica, .. } => {
+            commands::uninstall(config, replica.as_deref()).await.map(|()| true)
+        }
         Command::Resync { replica, tables, yes, .. } => {
             commands::resync(config, &replica, &tables, yes).await.map(|()| true)
         }

@@ -165,15 +165,30 @@ pub async fn remove(broker: &config::Broker, replicas: &[String]) -> Result<()> 
     let channel = channel(&connection).await?;
     let removing = async {
         for replica in replicas.iter().map(String::as_str).chain(["rejected"]) {
-            let queue = queue_name(&broker.exchange, replica);
-            let deleted = channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default());
-            deleted.await.map_err(Error::broker(&format!("deleting the queue {queue}")))?;
+            delete_queue(&channel, &broker.exchange, replica).await?;
         }
         let deleted =
             channel.exchange_delete(broker.exchange.as_str().into(), ExchangeDeleteOptions::default());
         deleted.await.map_err(Error::broker("deleting the exchange"))
     };
     within(ANSWER_LIMIT, "broker: removing exchange and queues", removing).await
+}
+
+/// Deletes a replica's queue. That there is none does no harm.
+///
+/// # Errors
+/// When the broker cannot be reached or refuses.
+pub async fn remove_queue(broker: &config::Broker, replica: &str) -> Result<()> {
+    let connection = connect(broker, "pgfanout uninstall").await?;
+    let channel = channel(&connection).await?;
+    let removing = delete_queue(&channel, &broker.exchange, replica);
+    within(ANSWER_LIMIT, "broker: removing a queue", removing).await
+}
+
+async fn delete_queue(channel: &Channel, exchange: &str, name: &str) -> Result<()> {
+    let queue = queue_name(exchange, name);
+    let deleted = channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default());
+    deleted.await.map(drop).map_err(Error::broker(&format!("deleting the queue {queue}")))
 }
 
 async fn declare_queue(channel: &Channel, name: &str, arguments: FieldTable) -> Result<()> {

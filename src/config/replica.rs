@@ -62,7 +62,11 @@ fn is_allowed(c: char) -> bool {
     c.is_ascii_alphanumeric() || "_.-".contains(c)
 }
 
-fn check_name(name: &str) -> Result<(), String> {
+/// Whether a replica may be called so.
+///
+/// # Errors
+/// What was found, and what is expected.
+pub fn check_name(name: &str) -> Result<(), String> {
     if !(1..=MAX_NAME_BYTES).contains(&name.len()) || !name.chars().all(is_allowed) {
         return Err(format!("found {name:?}, expected 1 to {MAX_NAME_BYTES} of A-Z a-z 0-9 _ . -"));
     }

@@ -110,6 +110,18 @@ pub async fn uninstall(primary: &Session) -> Result<bool> {
     .await
 }
 
+/// Removes what a replica reported, so that nothing is kept for it. Returns whether there was anything.
+///
+/// # Errors
+/// When the link breaks.
+pub async fn forget_replica(primary: &Session, replica: &str) -> Result<bool> {
+    if version(primary).await?.is_none() {
+        return Ok(false);
+    }
+    let statement = "DELETE FROM pgfanout.replica WHERE name = $1";
+    Ok(primary.execute("forgetting a replica", statement, &[&replica]).await? > 0)
+}
+
 /// Why [`install`] could not be done; changes nothing.
 ///
 /// # Errors
