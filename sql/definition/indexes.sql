@@ -2,7 +2,7 @@
 --   One that is not valid serves nobody on the primary and may be violated; it is left out.
 -- Parameters: $1 oid of the table.
 -- Returns: one row per index that does not come from an index of a parent in the same tree: the quoted name
---   of its table, its name, the statement that creates it, and, if it can identify rows of the whole table
+--   of its table, its name, the statement that creates it, the same without the names, and, if it can identify rows of the whole table
 --   (unique, immediate or the primary key, over plain columns and all rows), its columns in the order of their names, else null.
 -- Reads only the catalogs; locks the partitions in ACCESS SHARE mode as pg_partition_tree does.
 --   Expects search_path = pg_catalog, pg_temp.
@@ -10,19 +10,10 @@ SELECT
     t."table",
     ic.relname::text AS name,
     CASE
-        WHEN k.oid IS NOT NULL THEN
-            format('ALTER TABLE %s ADD CONSTRAINT %I %s', t."table", k.conname, pg_get_constraintdef(k.oid))
-        ELSE
-            format('CREATE %sINDEX IF NOT EXISTS %I ON %s', u.word, ic.relname, t."table")
-            -- What follows the table's name is kept. Of a partitioned table the server prints ON ONLY.
-            || substr(
-                pg_get_indexdef(i.indexrelid),
-                1 + length(format(
-                    'CREATE %sINDEX %I ON %s%s', u.word, ic.relname,
-                    CASE ic.relkind WHEN 'I' THEN 'ONLY ' ELSE '' END, t."table"
-                ))
-            )
+        WHEN k.oid IS NOT NULL THEN format('ALTER TABLE %s ADD CONSTRAINT %I %s', t."table", k.conname, m.meaning)
+        ELSE format('CREATE %sINDEX IF NOT EXISTS %I ON %s%s', u.word, ic.relname, t."table", m.meaning)
     END AS statement,
+    u.word || m.meaning AS meaning,
     CASE
         WHEN i.indrelid = $1::oid AND i.indisunique AND (i.indimmediate OR i.indisprimary) AND NOT i.indisexclusion
             AND i.indpred IS NULL AND i.indexprs IS NULL AND am.amname = 'btree'
@@ -42,6 +33,19 @@ JOIN pg_namespace AS n ON n.oid = c.relnamespace
 LEFT JOIN pg_constraint AS k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u', 'x')
 CROSS JOIN LATERAL (SELECT format('%I.%I', n.nspname, c.relname) AS "table") AS t
 CROSS JOIN LATERAL (SELECT CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END AS word) AS u
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN k.oid IS NOT NULL THEN pg_get_constraintdef(k.oid)
+        -- What follows the table's name. Of a partitioned table the server prints ON ONLY.
+        ELSE substr(
+            pg_get_indexdef(i.indexrelid),
+            1 + length(format(
+                'CREATE %sINDEX %I ON %s%s', u.word, ic.relname,
+                CASE ic.relkind WHEN 'I' THEN 'ONLY ' ELSE '' END, t."table"
+            ))
+        )
+    END AS meaning
+) AS m
 WHERE i.indisvalid AND i.indislive
     AND (
         i.indrelid = $1::oid

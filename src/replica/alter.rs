@@ -1,10 +1,11 @@
 //! Tables that follow, and were altered on the primary.
 
-use tokio_postgres::{error::SqlState, types::ToSql};
+use tokio_postgres::types::ToSql;
 
 use super::{
     create::create_missing,
     join::{definition, replace_rows},
+    names::free_names,
     state::{ANEW, Followed, Replica},
 };
 use crate::{
@@ -28,11 +29,10 @@ pub(super) async fn compare(
     let definition = definition(source, table).await?;
     let renamed = is_renamed(followed, table);
     replica.begin().await?;
-    let created =
-        create_missing(&replica.session, &definition).await.map_err(|error| match error.sqlstate() {
-            Some(&SqlState::DUPLICATE_TABLE) if renamed => in_the_way(replica, followed, table),
-            _ => error,
-        })?;
+    if renamed || followed.definition == ANEW {
+        free_names(&replica.session, &definition).await?;
+    }
+    let created = create_missing(&replica.session, &definition).await?;
     if renamed && !created && !followed.gone {
         replace_rows(replica, table, existing).await?;
     }
@@ -54,16 +54,6 @@ pub(super) async fn compare(
 /// Whether it has another name on the primary than here.
 pub(super) fn is_renamed(followed: &Followed, table: &Captured) -> bool {
     (&followed.shape.schema, &followed.shape.table) != (&table.schema, &table.table)
-}
-
-/// The table cannot be made under its new name beside what it has under the old one.
-fn in_the_way(replica: &Replica, followed: &Followed, table: &Captured) -> Error {
-    let (old, new) = (followed.shape.quoted(), quote_names(&table.schema, &table.table));
-    Error::Unfit(format!(
-        "{}: table {old} is called {new} on the primary now, and is to be copied anew, but something of that name is in \
-         the way, or an index of the old table; remedy: DROP TABLE {old}",
-        replica.session.database()
-    ))
 }
 
 /// Whether a column that is new on the primary holds something else here than it began with there. Rows that were

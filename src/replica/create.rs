@@ -68,7 +68,8 @@ impl TableDefinition {
     }
 
     fn has_index(&self, wanted: &Index) -> bool {
-        self.indexes.iter().any(|index| index.table == wanted.table && index.name == wanted.name)
+        let is_same = |index: &Index| index.name == wanted.name || index.meaning == wanted.meaning;
+        self.indexes.iter().any(|index| index.table == wanted.table && is_same(index))
     }
 }
 

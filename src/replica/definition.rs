@@ -7,6 +7,8 @@
 //! parameters, constraints and indexes that are not valid, and that a table is unlogged. They guard or serve
 //! the primary's own writers; a replica's rows are written by nobody but us.
 
+use std::collections::BTreeSet;
+
 use tokio_postgres::Row;
 
 use crate::{
@@ -22,6 +24,7 @@ const COLUMNS: &str = include_str!("../../sql/definition/columns.sql");
 const PARTITIONS: &str = include_str!("../../sql/definition/partitions.sql");
 const CHECKS: &str = include_str!("../../sql/definition/checks.sql");
 const INDEXES: &str = include_str!("../../sql/definition/indexes.sql");
+const NAMES: &str = include_str!("../../sql/definition/names.sql");
 const NEEDS: &str = include_str!("../../sql/definition/needs.sql");
 const TYPES: &str = include_str!("../../sql/definition/types.sql");
 const SURROUNDINGS: &str = include_str!("../../sql/definition/surroundings.sql");
@@ -51,6 +54,8 @@ pub struct TableDefinition {
     pub checks: Vec<Check>,
     /// Valid indexes, of the table or of one partition alone, with the constraints that own them.
     pub indexes: Vec<Index>,
+    /// The names that it takes besides its own, each with its schema, unquoted.
+    pub names: BTreeSet<(String, String)>,
     /// What must be there before the table can be, in the order of creation.
     pub needs: Vec<Need>,
 }
@@ -111,6 +116,8 @@ pub struct Index {
     pub name: String,
     /// The statement that creates it.
     pub statement: String,
+    /// What it is, whatever its name.
+    pub meaning: String,
     /// The columns by which it identifies every row, sorted by name; `None` if it does not.
     pub identifies: Option<Vec<String>>,
 }
@@ -149,6 +156,7 @@ impl TableDefinition {
         let columns = session.query(READING, COLUMNS, &[&relation]).await?;
         let checks = session.query(READING, CHECKS, &[&relation]).await?;
         let indexes = session.query(READING, INDEXES, &[&relation]).await?;
+        let names = session.query(READING, NAMES, &[&relation]).await?;
         let needs = read_needs(session, relation).await?;
         // Last: if it is there now, it was there all along.
         let heads = session.query(READING, TABLE, &[&relation]).await?;
@@ -165,6 +173,10 @@ impl TableDefinition {
                 partitions: each(&partitions, partition)?,
                 checks: each(&checks, check)?,
                 indexes: each(&indexes, index)?,
+                names: names
+                    .iter()
+                    .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                    .collect::<Answer<_>>()?,
                 needs,
             })
         })()
@@ -241,6 +253,7 @@ fn index(row: &Row) -> Answer<Index> {
         table: row.try_get("table")?,
         name: row.try_get("name")?,
         statement: row.try_get("statement")?,
+        meaning: row.try_get("meaning")?,
         identifies: row.try_get("identifies")?,
     })
 }

@@ -12,6 +12,7 @@ use super::{
     empty::empty,
     filled::{filled, give_up, note_filled},
     isolate::is_loss,
+    names::free_names,
     state::{ANEW, Followed, Replica, execute},
 };
 use crate::{
@@ -269,6 +270,7 @@ async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: E
     // The moment is held on the primary before anything is noted here: no change after it is trimmed.
     let start = source.hold(&replica.name).await?;
     replica.begin().await?;
+    free_names(&replica.session, &definition).await?;
     let created = create_missing(&replica.session, &definition).await?;
     if !created {
         refuse_partition(&replica.session, table).await?;

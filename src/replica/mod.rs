@@ -14,5 +14,6 @@ pub mod filled;
 mod install;
 pub mod isolate;
 pub mod join;
+pub mod names;
 pub mod session;
 pub mod state;

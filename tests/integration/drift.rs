@@ -117,3 +117,45 @@ async fn a_table_that_was_taken_out_is_not_emptied_unasked() {
     let _pgfanout = begin(&world);
     until_same(&world, &["t"]).await;
 }
+
+/// What belongs to a table keeps its name when that is renamed: the replica has it where the name is needed.
+#[tokio::test]
+async fn a_table_under_a_new_name_takes_its_indexes_and_sequences_along() {
+    let world = world(Mode::Broker, 1).build().await;
+    let setup = "CREATE TABLE a (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n serial, v text UNIQUE);
+        CREATE INDEX ON a (n, v); CREATE TABLE b (id int PRIMARY KEY, n int, v text UNIQUE);
+        CREATE TABLE parts (id int PRIMARY KEY, v int) PARTITION BY HASH (id); CREATE INDEX ON parts (v);
+        CREATE TABLE part PARTITION OF parts FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+        INSERT INTO a (v) VALUES ('a'); INSERT INTO b VALUES (1, 1, 'b'); INSERT INTO parts VALUES (1, 1)";
+    world.primary().execute(setup).await;
+    let mut pgfanout = begin(&world);
+    until_same(&world, &["a", "b", "parts"]).await;
+    world.primary().execute("ALTER TABLE a RENAME TO c; INSERT INTO c (v) VALUES ('c')").await;
+    until_same(&world, &["b", "c"]).await;
+    world.primary().execute("ALTER TABLE b RENAME TO a; UPDATE a SET v = 'a'").await;
+    until_same(&world, &["a", "c"]).await;
+    world.primary().execute("ALTER TABLE parts RENAME TO whole; UPDATE whole SET v = 2").await;
+    until_same(&world, &["whole"]).await;
+    pgfanout.kill9().await;
+    world.primary().execute("ALTER TABLE c RENAME TO d").await;
+    world.primary().execute("ALTER TABLE a RENAME TO c; INSERT INTO c VALUES (2, 2, 'c')").await;
+    pgfanout = begin(&world);
+    until_same(&world, &["c", "d"]).await;
+    assert!(pgfanout.events("halted").is_empty(), "{:?}", pgfanout.events("halted"));
+    let indexes =
+        "SELECT relname::text FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indrelid = 'd'::regclass";
+    let names = world.replica(1).client().await.query(indexes, &[]).await.unwrap();
+    let mut names: Vec<String> = names.iter().map(|row| row.get(0)).collect();
+    names.sort();
+    assert_eq!(names, ["a_n_v_idx", "a_pkey", "a_v_key"]);
+}
+
+#[tokio::test]
+async fn a_name_that_is_somebodys_is_told_with_the_statement_that_frees_it() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.replica(1).execute("CREATE TABLE mine (id int); CREATE INDEX \"T_pkey\" ON mine (id)").await;
+    world.primary().execute("CREATE TABLE \"T\" (id int PRIMARY KEY); INSERT INTO \"T\" VALUES (1)").await;
+    let mut pgfanout = begin(&world);
+    pgfanout.wait_for_event("halted", PATIENCE).await;
+    until_mended(&world, &mut pgfanout, &["\"T\""]).await;
+}
