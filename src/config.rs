@@ -49,6 +49,8 @@ pub struct Config {
     pub tables: Vec<TableOptions>,
     /// How tables are copied to a replica that joins.
     pub copy: Copy,
+    /// How replicas are verified by themselves; none if they are not.
+    pub verify: Option<Verify>,
     /// How long the stages may take to finish what they hold when told to end.
     pub shutdown_grace: Duration,
     /// What is logged and how.
@@ -170,6 +172,15 @@ pub struct Copy {
     pub workers: usize,
     /// How large a chunk is about, in bytes.
     pub chunk_bytes: u64,
+}
+
+/// `[verify]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verify {
+    /// How often each table of each replica is compared with the primary's.
+    pub every: Duration,
+    /// How many rows a second are compared at most.
+    pub rate: u64,
 }
 
 /// `[log]`

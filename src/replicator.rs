@@ -8,6 +8,7 @@ use actix::{
     Recipient, ResponseActFuture, Supervisor, WrapFuture as _,
 };
 
+use actix_rt::task::JoinHandle;
 use tokio::sync::watch;
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     life::Ending,
     pg_listener::{Downstream, PgListener, Tell},
     publisher::Publisher,
+    verify::schedule::verify_when_due,
 };
 
 /// How often an owner looks whether its actors live: actix tells nobody of a panic.
@@ -41,6 +43,8 @@ pub struct Replicator {
     listener: Option<Addr<PgListener>>,
     publisher: Option<Addr<Publisher>>,
     replicas: Vec<Side>,
+    /// Verifies replicas, where that is wanted.
+    verifying: Option<JoinHandle<()>>,
     /// Tells stages that wait for a server that the root ends.
     tell: watch::Sender<bool>,
     hear: Ending,
@@ -57,7 +61,15 @@ impl Replicator {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let (tell, hear) = Ending::channel();
-        Self { config: Rc::new(config), listener: None, publisher: None, replicas: Vec::new(), tell, hear }
+        Self {
+            config: Rc::new(config),
+            listener: None,
+            publisher: None,
+            replicas: Vec::new(),
+            verifying: None,
+            tell,
+            hear,
+        }
     }
 
     fn start_publisher(&self, broker: &config::Broker) -> Addr<Publisher> {
@@ -168,6 +180,7 @@ impl Actor for Replicator {
             self.config.replicas.clone().into_iter().map(|replica| self.start_side(replica)).collect();
         self.publisher = self.config.broker.as_ref().map(|broker| self.start_publisher(broker));
         self.listener = Some(self.start_listener());
+        self.verifying = Some(actix_rt::spawn(verify_when_due(Rc::clone(&self.config))));
         context.run_interval(WATCH_INTERVAL, |this, _| this.watch());
         context.run_interval(STATUS_INTERVAL, |this, _| this.say_status());
     }
@@ -178,6 +191,9 @@ impl Handler<Drain> for Replicator {
 
     /// Sources first: nothing new is cut, then what was taken from the queues is applied.
     fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        if let Some(verifying) = self.verifying.take() {
+            verifying.abort();
+        }
         // An error means that nobody is there to hear it.
         let _ = self.tell.send(true);
         let listener = self.listener.take();

@@ -55,7 +55,9 @@
 //!     "copies": [{"table": "public.users", "phase": "rows", "rows": 500, "rows_expected": 1000,
 //!                 "bytes": 20480, "bytes_expected": 40960, "percent": 50.0,
 //!                 "rows_per_second": 250.0, "bytes_per_second": 10240.0, "seconds_left": 2.0}],
-//!     "isolated": [{"table": "public.t", "cause": "…", "seconds_ago": 60.0}]         set aside, with the remedy
+//!     "isolated": [{"table": "public.t", "cause": "…", "seconds_ago": 60.0}],        set aside, with the remedy
+//!     "verified": {"right": false, "tables": 2, "since": "2026-01-02T02:00:00.000Z", "seconds_ago": 3846.0,
+//!                  "wrong": [{"table": "public.t", "differences": 3, "unproved": null, "seconds_ago": 60.0}]}
 //!   }]
 //! }
 //! ```
@@ -73,6 +75,9 @@
 //! - `queue` is null without a `[broker]`. Its `state` is `present`, `missing` or `unreachable`;
 //!   `messages` are those ready to be delivered, not those delivered and unacknowledged.
 //! - `reported` is what the replica's applier last told the primary.
+//! - `verified` tells what `pgfanout verify`, or the schedule in `[verify]`, last found in each table: `tables` were
+//!   compared since they were copied, the first of them at `since`, `seconds_ago`. `wrong` are those of which rows differed,
+//!   or could not be compared (`unproved`). Null where none was. It does not change the state.
 //! - A copy's `phase` is `waiting`, `rows`, `completing` (changes since its start, and indexes) or
 //!   `joining`. `percent` goes by rows where the table's statistics on the primary know their number, and
 //!   else by bytes. Rates are those of the last minute; null if nothing was copied in it.
@@ -111,7 +116,7 @@ mod watch;
 pub use broker::{Broker, Queue, QueueState};
 pub use judge::State;
 pub use primary::{Behind, BrokenTable, Changelog, LastBatch, Primary, PrimaryState, Publisher, Reported};
-pub use replica::{Copy, Isolated, Phase, Position, Replica};
+pub use replica::{Copy, Isolated, Phase, Position, Replica, Verified, Wrong};
 pub use watch::watch;
 
 /// How long anybody may take to connect and to answer. The primary is asked twice: what it says of

@@ -83,6 +83,17 @@ CREATE TABLE IF NOT EXISTS pgfanout.isolated_table (
     since timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- What came of comparing tables with the primary's, when that was last done.
+CREATE TABLE IF NOT EXISTS pgfanout.verified_table (
+    id integer PRIMARY KEY REFERENCES pgfanout.replicated_table ON UPDATE CASCADE ON DELETE CASCADE,
+    -- What was found before a copy began says nothing of the table any more.
+    verified_at timestamptz NOT NULL,
+    rows bigint NOT NULL,
+    differences bigint NOT NULL,
+    -- Why rows were not proved to be right or wrong; NULL if all were.
+    unproved text
+);
+
 -- The tables whose rows are all pgfanout's own, also of such as left because the primary dropped or renamed them: where
 -- the name comes back, they are in nobody's way. By their oids here, as another one of the name may be somebody's.
 CREATE TABLE IF NOT EXISTS pgfanout.filled_table (

@@ -3,7 +3,7 @@
 use std::{env, fs, path::Path, time::Duration};
 
 use super::{
-    Config, Copy, Format, Log, Problems, broker,
+    Config, Copy, Format, Log, Problems, Verify, broker,
     document::Document,
     environment::Environment,
     primary,
@@ -46,6 +46,7 @@ pub(super) fn read_document(document: &Document<'_>) -> Option<Config> {
     let tables = root.sections("table").unwrap_or_default();
     let tables = primary::read_tables(&tables, primary.as_ref());
     let copy = copy(&root.section("copy"));
+    let verify = verify(&root.section("verify"));
     let shutdown_grace = shutdown_grace(&root.section("process"));
     let log = log(&root.section("log"));
     root.finish();
@@ -58,6 +59,7 @@ pub(super) fn read_document(document: &Document<'_>) -> Option<Config> {
         replicas,
         tables,
         copy: copy?,
+        verify,
         shutdown_grace,
         log,
         warnings: document.warnings.take(),
@@ -71,6 +73,13 @@ fn copy(section: &Section<'_>) -> Option<Copy> {
     let chunk_bytes = section.integer("chunk_bytes", 8 << 20, 64 << 10..=1 << 30);
     section.finish();
     Some(Copy { workers: usize::try_from(workers).ok()?, chunk_bytes })
+}
+
+fn verify(section: &Section<'_>) -> Option<Verify> {
+    let hours = section.integer("every_hours", 0, 0..=8760);
+    let rate = section.integer("rows_per_second", 10_000, 1..=1_000_000_000);
+    section.finish();
+    (hours > 0).then(|| Verify { every: Duration::from_secs(hours * 3600), rate })
 }
 
 fn shutdown_grace(section: &Section<'_>) -> Duration {

@@ -27,6 +27,8 @@ const SCHEMA: &str = concat!(
     include_str!("../../sql/replica/status_tables.sql"),
     ") s;\nCREATE OR REPLACE VIEW pgfanout_status.isolated_tables AS\n",
     include_str!("../../sql/replica/isolated_tables.sql"),
+    ";\nCREATE OR REPLACE VIEW pgfanout_status.verified_tables AS\n",
+    include_str!("../../sql/replica/verified_tables.sql"),
     ";\nGRANT USAGE ON SCHEMA pgfanout_status TO pg_monitor;\n\
      GRANT SELECT ON ALL TABLES IN SCHEMA pgfanout_status TO pg_monitor;\n",
 );

@@ -77,6 +77,7 @@ pub(super) fn judge(
         missing_tables: None,
         copies: Vec::new(),
         isolated: Vec::new(),
+        verified: None,
     };
     let told = match told {
         Ok(told) => told,
@@ -112,6 +113,7 @@ pub(super) fn judge(
     replica.position = told.position;
     replica.copies = told.copies;
     replica.isolated = told.isolated;
+    replica.verified = told.verified;
     replica
 }
 

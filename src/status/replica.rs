@@ -23,6 +23,13 @@ const POSITION: &str = concat!(
     ") s"
 );
 
+/// What the view `pgfanout_status.verified_tables` shows of those that were verified, with times as they are printed.
+const VERIFIED: &str = concat!(
+    "SELECT s.*, to_char(s.verified_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS verified_at_utc FROM (\n",
+    include_str!("../../sql/replica/verified_tables.sql"),
+    ") s WHERE s.verified_at IS NOT NULL ORDER BY s.verified_at, s.id"
+);
+
 /// A replica.
 #[derive(Clone, Debug, Serialize)]
 pub struct Replica {
@@ -54,6 +61,36 @@ pub struct Replica {
     pub copies: Vec<Copy>,
     /// The tables that are set aside.
     pub isolated: Vec<Isolated>,
+    /// What came of verifying; none if no table was verified since it was copied.
+    pub verified: Option<Verified>,
+}
+
+/// What came of verifying a replica's tables, each when that was last done.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Verified {
+    /// Whether all rows of these tables were proved to be right.
+    pub right: bool,
+    /// How many tables were verified since they were copied.
+    pub tables: usize,
+    /// When the first of them was, in UTC: the others were later.
+    pub since: String,
+    /// How long ago that is.
+    pub seconds_ago: f64,
+    /// Those that were not right.
+    pub wrong: Vec<Wrong>,
+}
+
+/// A table that was not right when it was last verified.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Wrong {
+    /// The table's name, quoted where it must be.
+    pub table: String,
+    /// How many rows differ.
+    pub differences: i64,
+    /// Why rows could not be compared.
+    pub unproved: Option<String>,
+    /// When that was.
+    pub seconds_ago: f64,
 }
 
 /// A table that is set aside.
@@ -139,6 +176,7 @@ pub(super) struct Told {
     pub(super) tables: Vec<i32>,
     pub(super) copies: Vec<Copy>,
     pub(super) isolated: Vec<Isolated>,
+    pub(super) verified: Option<Verified>,
 }
 
 /// Asks a replica.
@@ -170,8 +208,32 @@ async fn read(database: &Database) -> Result<Told> {
         seconds_ago: row.get("seconds_ago"),
     };
     told.isolated = rows.iter().map(isolated).collect();
+    if is_installed(&session, "pgfanout.verified_table").await? {
+        told.verified = verified(&session.query("reading what was verified", VERIFIED, &[]).await?);
+    }
     told.session = Some(session);
     Ok(told)
+}
+
+/// From a row for each table that was verified, the first of them first.
+fn verified(rows: &[Row]) -> Option<Verified> {
+    let first = rows.first()?;
+    let is_right = |row: &&Row| {
+        row.get::<_, i64>("differences") == 0 && row.get::<_, Option<&str>>("unproved").is_none()
+    };
+    let wrong = |row: &Row| Wrong {
+        table: row.get("name"),
+        differences: row.get("differences"),
+        unproved: row.get("unproved"),
+        seconds_ago: row.get("seconds_ago"),
+    };
+    Some(Verified {
+        right: rows.iter().all(|row| is_right(&row)),
+        tables: rows.len(),
+        since: first.get("verified_at_utc"),
+        seconds_ago: first.get("seconds_ago"),
+        wrong: rows.iter().filter(|row| !is_right(row)).map(wrong).collect(),
+    })
 }
 
 fn position(row: &Row) -> Option<Position> {

@@ -175,6 +175,7 @@ fn replica(name: &str, state: State) -> Replica {
         missing_tables: Some(0),
         copies: Vec::new(),
         isolated: Vec::new(),
+        verified: None,
     }
 }
 

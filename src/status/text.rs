@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 
 use super::{
     Behind, Copy, Phase, Primary, PrimaryState, Publisher, Queue, QueueState, Replica, State, Status,
+    Verified, Wrong,
     broker::{Broker, BrokerState},
     probe,
     units::{bytes, count, duration},
     watch::History,
 };
+use crate::verify::schedule::to_see;
 
 /// A longer snapshot is cut: it lists every transaction in progress.
 const MAX_SNAPSHOT: usize = 40;
@@ -45,7 +47,26 @@ fn reasons(replica: &Replica) -> impl Iterator<Item = (&str, String)> {
     let isolated = replica.isolated.iter().map(|one| {
         format!("table {} is set aside since {}: {}", one.table, duration(one.seconds_ago), one.cause)
     });
-    replica.reason.clone().into_iter().chain(isolated).map(|reason| (&*replica.name, reason))
+    let wrong =
+        replica.verified.iter().flat_map(|verified| &verified.wrong).map(|table| wrong(replica, table));
+    replica.reason.clone().into_iter().chain(isolated).chain(wrong).map(|reason| (&*replica.name, reason))
+}
+
+/// What verifying found in a table.
+fn wrong(replica: &Replica, Wrong { table, differences, unproved, seconds_ago }: &Wrong) -> String {
+    let found = match unproved {
+        Some(why) if *differences == 0 => format!("not all rows could be compared: {why}"),
+        _ => format!("{} rows differ; {}", count(*differences), to_see(&replica.name, table)),
+    };
+    format!("table {table} was verified {} ago: {found}", duration(*seconds_ago))
+}
+
+/// When the replica was verified, and whether that found nothing.
+fn verified(Verified { right, seconds_ago, .. }: &Verified) -> Cell {
+    match right {
+        true => Cell(format!("right {} ago", duration(*seconds_ago)), None),
+        false => Cell("wrong".to_owned(), Some(RED)),
+    }
 }
 
 fn sources(status: &Status) -> Vec<Vec<Cell>> {
@@ -102,6 +123,10 @@ fn replicas(replicas: &[Replica], history: Option<&History>) -> Vec<Vec<Cell>> {
     if history.is_some() {
         heading.insert(3, "at the last looks".into());
     }
+    let is_verified = replicas.iter().any(|replica| replica.verified.is_some());
+    if is_verified {
+        heading.push("verified".into());
+    }
     let row = |replica: &Replica| {
         let colour = match replica.state {
             State::Following => GREEN,
@@ -118,6 +143,9 @@ fn replicas(replicas: &[Replica], history: Option<&History>) -> Vec<Vec<Cell>> {
         ];
         if let Some(history) = history {
             cells.insert(3, looks(history, &replica.name).into());
+        }
+        if is_verified {
+            cells.push(replica.verified.as_ref().map_or_else(|| "-".into(), verified));
         }
         cells
     };

@@ -82,8 +82,22 @@ impl ReplicaOutcome {
 impl TableOutcome {
     /// Whether every row is proved, or changing.
     pub(super) fn is_right(&self) -> bool {
-        let wrong = self.missing + self.extra + self.different;
-        self.not_compared.is_none() && wrong == self.repaired && self.waiting == 0 && self.too_large == 0
+        self.wrong() == 0 && self.unproved().is_none()
+    }
+
+    /// How many rows differ still.
+    pub(super) fn wrong(&self) -> u64 {
+        (self.missing + self.extra + self.different).saturating_sub(self.repaired)
+    }
+
+    /// Why rows were not proved to be right or wrong, unless all were.
+    pub(super) fn unproved(&self) -> Option<String> {
+        match (&self.not_compared, self.waiting, self.too_large) {
+            (Some(why), ..) => Some(why.clone()),
+            (None, 0, 0) => None,
+            (None, 0, rows) => Some(format!("{} rows are too large to be compared", count(rows))),
+            (None, rows, _) => Some(format!("{} rows wait for the replica to move on", count(rows))),
+        }
     }
 
     /// Counts a difference, and keeps it if there is room.

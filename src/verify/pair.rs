@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use futures_util::future::try_join;
 use tokio_postgres::{error::SqlState, types::ToSql};
 
-use super::outcome::{Difference, Kind};
+use super::outcome::{Difference, Kind, TableOutcome};
 use crate::{
     config,
     error::{Error, Result},
@@ -233,6 +233,22 @@ impl Pair {
         let statement = "SELECT p.token::text FROM pgfanout.position p ORDER BY p.number DESC LIMIT 1";
         let rows = self.replica.query("reading the position", statement, &[]).await?;
         Ok(rows.first().map(|row| row.get(0)))
+    }
+
+    /// Notes on the replica what came of comparing a table, for `status`.
+    ///
+    /// # Errors
+    /// When the link breaks.
+    pub(super) async fn note(&self, table: i32, outcome: &TableOutcome) -> Result<()> {
+        // Where an older pgfanout runs, or none ever ran, nothing is there to take it.
+        let present = "SELECT to_regclass('pgfanout.verified_table') IS NOT NULL";
+        if !self.replica.query_one("looking for our schema", present, &[]).await?.get::<_, bool>(0) {
+            return Ok(());
+        }
+        let (rows, wrong) = (outcome.rows.cast_signed(), outcome.wrong().cast_signed());
+        let parameters: [&(dyn ToSql + Sync); 4] = [&table, &rows, &wrong, &outcome.unproved()];
+        let statement = include_str!("../../sql/replica/note_verified.sql");
+        self.replica.execute("noting what was verified", statement, &parameters).await.map(drop)
     }
 
     /// Has rows written to the replicas anew.

@@ -69,11 +69,31 @@ struct Comparison<'a> {
     stuck: bool,
 }
 
-/// Compares a table; why it could not be compared is in the outcome.
+/// A database failed.
+pub(super) struct Stopped {
+    pub(super) error: Error,
+    /// The key behind which to go on.
+    after: Option<String>,
+}
+
+/// Compares a table, and notes on the replica what came of it, if that was all of the table; why it could not be
+/// compared is in the outcome.
 ///
 /// # Errors
-/// When a database fails; says from which key on to go on.
-pub(super) async fn verify(pair: &Pair, captured: &Captured, options: &Options) -> Result<TableOutcome> {
+/// When a database fails.
+pub(super) async fn verify(
+    pair: &Pair,
+    captured: &Captured,
+    options: &Options,
+) -> Result<TableOutcome, Stopped> {
+    let outcome = compare(pair, captured, options).await?;
+    if options.after.is_none() {
+        pair.note(captured.id, &outcome).await?;
+    }
+    Ok(outcome)
+}
+
+async fn compare(pair: &Pair, captured: &Captured, options: &Options) -> Result<TableOutcome, Stopped> {
     let name = format!("{}.{}", captured.schema, captured.table);
     let not_compared = |why: String| TableOutcome {
         table: name.clone(),
@@ -86,7 +106,7 @@ pub(super) async fn verify(pair: &Pair, captured: &Captured, options: &Options) 
     let subject = match pair.subject(captured).await {
         Ok(subject) => subject,
         Err(Error::Unfit(why)) => return Ok(not_compared(why)),
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     };
     let outcome = TableOutcome { table: name.clone(), ..TableOutcome::default() };
     let mut comparison = Comparison { pair, table: &subject, options, outcome, stuck: false };
@@ -94,8 +114,32 @@ pub(super) async fn verify(pair: &Pair, captured: &Captured, options: &Options) 
     Ok(comparison.outcome)
 }
 
+impl Range {
+    fn stopped(&self, error: Error) -> Stopped {
+        Stopped { error, after: self.after.clone() }
+    }
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self { error, after: None }
+    }
+}
+
+impl Stopped {
+    /// With the command that goes on: a table that takes hours is not begun anew because a link broke.
+    pub(super) fn resumable(self, table: &str) -> Error {
+        let Some(after) = self.after else { return self.error };
+        Error::Disconnected(format!(
+            "{}; to go on where {table} was: pgfanout verify … --table '{table}' --after '{}'",
+            self.error.chain(),
+            after.replace('\'', "'\\''")
+        ))
+    }
+}
+
 impl Comparison<'_> {
-    async fn all_ranges(&mut self) -> Result<()> {
+    async fn all_ranges(&mut self) -> Result<(), Stopped> {
         let (rows, bytes) = self.pair.size(self.table.captured).await?;
         let (rows, bytes) = (rows.unsigned_abs(), bytes.unsigned_abs());
         let row_bytes = bytes.checked_div(rows).unwrap_or(UNKNOWN_ROW_BYTES).max(1);
@@ -104,10 +148,10 @@ impl Comparison<'_> {
         let started = Instant::now();
         let mut range = Range { after: self.options.after.clone(), until: None };
         let begun = self.boundary(range.after.as_deref(), range_rows).await;
-        range.until = begun.map_err(|error| self.resumable(error, &range))?;
+        range.until = begun.map_err(|error| range.stopped(error))?;
         loop {
             let next = self.range(&range, range_rows).await;
-            let next = next.map_err(|error| self.resumable(error, &range))?;
+            let next = next.map_err(|error| range.stopped(error))?;
             bar.set_position(self.outcome.rows);
             if range.until.is_none() || self.outcome.not_compared.is_some() {
                 bar.finish_and_clear();
@@ -227,16 +271,6 @@ impl Comparison<'_> {
             touched.extend(new.into_iter().map(|difference| difference.key));
         }
         Ok(open)
-    }
-
-    /// A table that takes hours is not begun anew because a link broke.
-    fn resumable(&self, error: Error, range: &Range) -> Error {
-        let (Some(after), table) = (&range.after, &self.outcome.table) else { return error };
-        Error::Disconnected(format!(
-            "{}; to go on where {table} was: pgfanout verify … --table '{table}' --after '{}'",
-            error.chain(),
-            after.replace('\'', "'\\''")
-        ))
     }
 
     /// Waits until the replica stands elsewhere; false if it does not.

@@ -108,7 +108,7 @@ async fn a_replica_that_keeps_up_follows_and_the_object_is_as_documented() {
     assert_keys(&primary["last_batch"], "number published cut_at seconds_ago");
     assert_eq!(status["broker"], json!({"state": "reachable", "error": null, "rejected": 0}));
     let replica = &status["replicas"][1];
-    let keys = "name state reason position delay_seconds behind queue reported tables missing_tables copies isolated";
+    let keys = "name state reason position delay_seconds behind queue reported tables missing_tables copies isolated verified";
     assert_keys(replica, keys);
     assert_eq!((&replica["state"], &replica["reason"]), (&json!("following"), &Value::Null));
     assert_keys(&replica["position"], "snapshot batch applied_at");

@@ -20,6 +20,8 @@ use crate::{
     writing::{Writer, transaction},
 };
 
+mod schedule;
+
 async fn verify(world: &World, arguments: &[&str]) -> (Option<i32>, Value) {
     let arguments = [arguments, &["--json"]].concat();
     let Finished { code, stdout, stderr } =
