@@ -21,6 +21,9 @@ pub enum NoPart {
     /// A header is missing or makes no sense.
     #[error("a message with missing or malformed header {0}")]
     Header(&'static str),
+    /// Another version of the program made it: whatever it tells is caught up.
+    #[error("a message of format {0}, and this program reads {FORMAT}")]
+    Format(i64),
     /// There are keys, and none of them made this message.
     #[error("a message whose HMAC is of no key that we have")]
     Forged,
@@ -60,8 +63,10 @@ pub(super) fn properties(part: &Part, timestamp: u64, key: Option<&Secret>) -> B
 pub fn part(properties: &BasicProperties, body: Vec<u8>, keys: &[Secret]) -> Result<Part, NoPart> {
     let empty = FieldTable::default();
     let headers = properties.headers().as_ref().unwrap_or(&empty);
-    if number(headers, "pgfanout-format")? != FORMAT {
-        return Err(NoPart::Header("pgfanout-format"));
+    // Before all else, which may have another meaning there.
+    let format = number(headers, "pgfanout-format")?;
+    if format != FORMAT {
+        return Err(NoPart::Format(format));
     }
     if !keys.is_empty() && !is_genuine(keys, text(headers, seal::HEADER)?.as_bytes(), headers, &body) {
         return Err(NoPart::Forged);

@@ -57,7 +57,7 @@ pub fn was_locked(error: &Error) -> bool {
 }
 
 /// Runs `work` in a transaction that waits no longer for a lock than `lock_timeout`.
-async fn bounded<T>(
+pub(super) async fn bounded<T>(
     primary: &Session,
     lock_timeout: Duration,
     work: impl Future<Output = Result<T>>,

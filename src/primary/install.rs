@@ -7,14 +7,13 @@ use std::{
 
 use tokio_postgres::Row;
 
-use super::capture;
+use super::capture::{self, bounded, was_locked};
 use crate::{
     error::{Error, Result},
     postgres::Session,
 };
 
-/// Applied in order, each in a transaction of its own, and never edited once released. The number of
-/// the last one is the version.
+/// Applied in order, and never edited once released. The number of the last one is the version.
 const MIGRATIONS: &[&str] = &[include_str!("../../sql/primary/0001_schema.sql")];
 
 /// Created anew when any of it changed. The view of candidates is a query of its own, for looking at tables before
@@ -50,8 +49,14 @@ const LOCK: i64 = 0x7067_6661_6e6f_7575;
 /// The oldest server that has `xid8`.
 const OLDEST_SERVER: i32 = 130_000;
 
-/// How long uninstalling tries to get one table's lock before it gives up for now.
-const RELEASE_LIMIT: Duration = Duration::from_secs(60);
+/// How long others may have to wait behind us for a lock, each time that we try to get it.
+const LOCK_LIMIT: Duration = Duration::from_millis(300);
+
+/// How long we try to get locks before we give up for now.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long we leave others alone between two tries.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is installed on a primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,28 +67,37 @@ pub struct Installation {
     pub notify: bool,
 }
 
-/// Installs what is missing and upgrades what is older. Does no harm where all is current, nor when
-/// many do it at once.
+/// Installs what is missing and upgrades what is older, all of it or nothing. Does no harm where all is current, nor
+/// when many do it at once.
 ///
 /// # Errors
-/// When the server is too old or a standby, the role is no superuser, or what is installed is newer than
-/// this program: the text has the remedy.
+/// When the server is too old or a standby, the role is no superuser, what is installed is newer than this program,
+/// or somebody holds for long what an upgrade has to lock: the text has the remedy.
 pub async fn install(primary: &Session) -> Result<Installation> {
     let server = server(primary).await?;
     check_server(&server)?;
     locked(primary, async {
-        if let Some(elsewhere) = installed_elsewhere(primary).await? {
+        let elsewhere = installed_elsewhere(primary).await?;
+        if let Some(installation) = &elsewhere {
             tracing::error!(
                 event = "primary_moved",
-                installation = elsewhere,
+                installation,
                 "primary: the schema pgfanout there came from another database, with a dump, and means nothing \
                  in this one; it is installed anew, and every replica halts until it is told to copy all anew"
             );
-            drop_moved(primary).await?;
         }
-        migrate(primary).await?;
-        renew_functions(primary).await?;
-        note_notify(primary, server.get("notify")).await
+        patiently(async || {
+            bounded(primary, LOCK_LIMIT, async {
+                if elsewhere.is_some() {
+                    drop_moved(primary).await?;
+                }
+                migrate(primary).await?;
+                renew_functions(primary).await?;
+                note_notify(primary, server.get("notify")).await
+            })
+            .await
+        })
+        .await
     })
     .await
 }
@@ -104,7 +118,13 @@ pub async fn uninstall(primary: &Session) -> Result<bool> {
             return Ok(false);
         }
         release_all(primary).await?;
-        in_transaction(primary, "uninstalling", include_str!("../../sql/primary/uninstall.sql")).await?;
+        patiently(async || {
+            bounded(primary, LOCK_LIMIT, async {
+                primary.run("uninstalling", include_str!("../../sql/primary/uninstall.sql")).await
+            })
+            .await
+        })
+        .await?;
         Ok(true)
     })
     .await
@@ -194,13 +214,23 @@ async fn locked<T>(primary: &Session, work: impl Future<Output = Result<T>>) -> 
     result
 }
 
-/// All of the statements, or none.
-async fn in_transaction(primary: &Session, doing: &str, statements: &str) -> Result<()> {
-    let result = primary.run(doing, &format!("BEGIN;\n{statements};\nCOMMIT")).await;
-    if result.is_err() && !primary.is_closed() {
-        primary.run("taking back what failed", "ROLLBACK").await?;
+/// Tries again while others hold the locks that it needs, for as long as that may take.
+async fn patiently<T>(mut work: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    loop {
+        match work().await {
+            Err(error) if was_locked(&error) && started.elapsed() < PATIENCE => {}
+            Err(error) if was_locked(&error) => {
+                let (limit, why) = (PATIENCE.as_secs(), error.chain());
+                return Err(Error::Unfit(format!(
+                    "primary: transactions there held for {limit} s what pgfanout has to lock for a moment ({why}); end \
+                     those that pg_stat_activity shows to be old"
+                )));
+            }
+            result => return result,
+        }
+        tokio::time::sleep(INTERVAL).await;
     }
-    result
 }
 
 /// What is installed; `None`: nothing.
@@ -228,12 +258,11 @@ async fn installed_elsewhere(primary: &Session) -> Result<Option<String>> {
 /// their functions.
 async fn drop_moved(primary: &Session) -> Result<()> {
     let statements = concat!(
-        "SET LOCAL lock_timeout = '5s';\n",
         "DROP EVENT TRIGGER IF EXISTS pgfanout_follow_ddl;\n",
         "DROP EVENT TRIGGER IF EXISTS pgfanout_note_rewrite;\n",
         include_str!("../../sql/primary/uninstall.sql")
     );
-    in_transaction(primary, "removing what a dump brought along", statements).await
+    primary.run("removing what a dump brought along", statements).await
 }
 
 async fn migrate(primary: &Session) -> Result<()> {
@@ -251,7 +280,7 @@ async fn migrate(primary: &Session) -> Result<()> {
             "{migration};\nINSERT INTO pgfanout.installation (version, notify) VALUES ({version}, false)\
              ON CONFLICT (only_row) DO UPDATE SET version = {version}"
         );
-        in_transaction(primary, &format!("installing version {version}"), &statements).await?;
+        primary.run(&format!("installing version {version}"), &statements).await?;
     }
     Ok(())
 }
@@ -267,7 +296,7 @@ async fn renew_functions(primary: &Session) -> Result<()> {
     let statements = format!(
         "{FUNCTIONS};\nSELECT pgfanout.renew();\nUPDATE pgfanout.installation SET functions = '{current}'"
     );
-    in_transaction(primary, "installing the functions", &statements).await
+    primary.run("installing the functions", &statements).await
 }
 
 async fn note_notify(primary: &Session, notify: bool) -> Result<Installation> {
@@ -285,16 +314,7 @@ async fn release_all(primary: &Session) -> Result<()> {
     primary.run("no longer following DDL", statements).await?;
     let statement = "SELECT id FROM pgfanout.captured_table ORDER BY id";
     for row in primary.query("reading the captured tables", statement, &[]).await? {
-        let started = Instant::now();
-        loop {
-            match capture::release(primary, row.get(0), Duration::from_millis(500)).await {
-                Err(error) if capture::was_locked(&error) && started.elapsed() < RELEASE_LIMIT => {}
-                result => {
-                    result?;
-                    break;
-                }
-            }
-        }
+        patiently(async || capture::release(primary, row.get(0), LOCK_LIMIT).await).await?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What a listener on the exchange receives, byte for byte.
 
+mod formats;
 mod hostile;
 mod listener;
 pub(crate) mod meddled;

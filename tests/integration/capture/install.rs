@@ -7,7 +7,10 @@ use pgfanout::{
     primary::install::{install, uninstall},
 };
 
+use pgfanout_testbed::eventually;
+
 use super::{Primary, connect};
+use crate::support::PATIENCE;
 
 const CATALOGS: &str = "
     SELECT string_agg(name, E'\\n' ORDER BY name) FROM (
@@ -65,6 +68,48 @@ async fn an_upgrade_of_the_functions_keeps_every_capture() {
     primary.run("INSERT INTO t VALUES (1)").await;
     assert_eq!(primary.entries(id).await, [super::entry("I", "1")]);
     assert_eq!(primary.capture("t").await, id);
+}
+
+/// Somebody holds what an upgrade locks last: nothing of it is there meanwhile, and nobody waits behind it for long.
+#[actix::test]
+async fn an_upgrade_is_whole_and_in_nobodys_way() {
+    let primary = Primary::start().await;
+    let older = "UPDATE pgfanout.installation SET functions = 'older'; DROP FUNCTION pgfanout.wake()";
+    primary.session.run("pretending", older).await.unwrap();
+    let begin = "BEGIN; UPDATE pgfanout.installation SET notify = notify";
+    primary.run(begin).await;
+    let reader = connect(&primary.database).await;
+    let looking = async {
+        // The upgrade drops that view first.
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        for _ in 0..2 {
+            eventually(PATIENCE, "the upgrade waits", async || {
+                let waiting: i64 = reader.query_one("looking", waits, &[]).await.unwrap().get(0);
+                waiting == 1
+            })
+            .await;
+            let looked = "SELECT to_regproc('pgfanout.wake') IS NULL FROM pgfanout.candidate RIGHT JOIN (SELECT) o ON true LIMIT 1";
+            let is_older: bool = reader.query_one("looking at tables", looked, &[]).await.unwrap().get(0);
+            assert!(is_older);
+        }
+        primary.run("COMMIT").await;
+    };
+    let (installed, ()) = futures_util::future::join(install(&primary.session), looking).await;
+    installed.unwrap();
+    assert_eq!(primary.value("SELECT to_regproc('pgfanout.wake')::text").await.unwrap(), "pgfanout.wake");
+}
+
+#[actix::test]
+async fn an_installation_that_fails_leaves_nothing() {
+    let primary = Primary::bare().await;
+    // It fails late.
+    primary.run("CREATE SCHEMA pgfanout_status CREATE TABLE pgfanout_status.replicas (id int)").await;
+    let before = primary.value(CATALOGS).await.unwrap();
+    let error = install(&primary.session).await.unwrap_err();
+    assert!(error.chain().contains("replicas"), "{}", error.chain());
+    assert_eq!(primary.value(CATALOGS).await.unwrap(), before);
+    primary.run("DROP SCHEMA pgfanout_status CASCADE").await;
+    install(&primary.session).await.unwrap();
 }
 
 #[actix::test]

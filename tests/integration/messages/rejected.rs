@@ -14,7 +14,7 @@ use super::{
 use crate::support::{Mode, PATIENCE, begin, until_same, world};
 
 /// Puts a message on the queue of the first replica, past the exchange.
-async fn forge(channel: &Channel, world: &World, properties: &BasicProperties, body: &[u8]) {
+pub(super) async fn forge(channel: &Channel, world: &World, properties: &BasicProperties, body: &[u8]) {
     let queue = world.queue(1);
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let sent = channel.basic_publish("".into(), queue.as_str().into(), options, body, properties.clone());
@@ -23,7 +23,7 @@ async fn forge(channel: &Channel, world: &World, properties: &BasicProperties, b
 }
 
 /// The properties with some headers changed; without a value the header is left out.
-fn with(properties: &BasicProperties, changes: &[(&str, Option<AMQPValue>)]) -> BasicProperties {
+pub(super) fn with(properties: &BasicProperties, changes: &[(&str, Option<AMQPValue>)]) -> BasicProperties {
     let mut headers = properties.headers().clone().unwrap().inner().clone();
     for (name, value) in changes {
         match value {
@@ -69,9 +69,9 @@ async fn what_is_not_ours_is_rejected_and_blocks_nothing() {
         (BasicProperties::default(), b"{}", format!("{headers}format")),
         (BasicProperties::default(), b"\x00\xff\xfe", format!("{headers}format")),
         (
-            with(properties, &[("pgfanout-format", Some(AMQPValue::LongLongInt(2)))]),
+            with(&later, &[("pgfanout-format", Some(AMQPValue::LongLongInt(2)))]),
             line.as_bytes(),
-            format!("{headers}format"),
+            "a message of format 2, and this program reads 1".to_owned(),
         ),
         (with(properties, &[("pgfanout-token", None)]), line.as_bytes(), format!("{headers}token")),
         (with(properties, &[("pgfanout-to", text("what"))]), line.as_bytes(), format!("{headers}to")),
