@@ -113,6 +113,7 @@ async fn reload(file: &std::path::Path, log: &log::Control) -> Result<Config, Fa
     let config = Config::load(file)?;
     refuse_problems(&config).await?;
     log.set_level(&config.log.level).map_err(|why| config.problem("log.level", why))?;
+    config.warn();
     tracing::info!(event = "reloaded", "the configuration was read anew");
     Ok(config)
 }

@@ -202,6 +202,13 @@ pub enum Format {
 }
 
 impl Config {
+    /// Tells the log what is worth a word, each time that the configuration was read.
+    pub fn warn(&self) {
+        for warning in &self.warnings {
+            tracing::warn!(event = "configuration_warning", "{warning}");
+        }
+    }
+
     /// Reads and checks a file, with the environment of this process.
     ///
     /// # Errors

@@ -22,9 +22,7 @@ fn main() -> ExitCode {
         Ok(log) => log,
         Err(why) => return told(&config.problem("log.level", why).into()),
     };
-    for warning in &config.warnings {
-        tracing::warn!(event = "configuration_warning", "{warning}");
-    }
+    config.warn();
     let is_run = matches!(command, Command::Run(_));
     match actix_rt::System::new().block_on(execute(command, config, log)) {
         Ok(true) => ExitCode::SUCCESS,

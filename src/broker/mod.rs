@@ -72,7 +72,13 @@ pub fn queue_name(exchange: &str, replica: &str) -> String {
 pub async fn connect(broker: &config::Broker, name: &str) -> Result<Connection> {
     let mut failure = Error::Disconnected("broker: no address".to_owned());
     for url in &broker.urls {
-        let mut uri = url.uri();
+        let mut uri = match url.logging_in() {
+            Ok(uri) => uri,
+            Err(error) => {
+                failure = error;
+                continue;
+            }
+        };
         let secured = broker.tls.clone().filter(|_| url.is_secured());
         let secured = secured.map(|config| Secured { config, host: uri.authority.host.clone() });
         // What the library sees is within TLS.
@@ -98,11 +104,28 @@ pub async fn connect(broker: &config::Broker, name: &str) -> Result<Connection> 
             }
             Err(error) => {
                 MUTE.fetch_or(matches!(error, Error::Timeout { .. }), Relaxed);
-                failure = error;
+                failure = refused(url, error);
             }
         }
     }
     Err(failure)
+}
+
+/// Names the file where the password stands, if it is refused.
+fn refused(url: &config::AmqpUrl, error: Error) -> Error {
+    match (url.password_file(), error) {
+        (Some(file), Error::Broker { doing, source }) if is_refused(&source) => {
+            let file = file.display();
+            let doing =
+                format!("{doing} with the password in {file}, which is read each time: correct it there");
+            Error::Broker { doing, source }
+        }
+        (_, error) => error,
+    }
+}
+
+fn is_refused(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(why) if *why.kind() == AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED))
 }
 
 /// Waits for the first word of whoever listens there.

@@ -10,6 +10,7 @@ use pgfanout_testbed::{
 };
 
 use crate::{
+    broker_faults::until_by_broker,
     messages::until_following,
     support::{Mode, PATIENCE, program, until_same, world},
 };
@@ -113,4 +114,95 @@ async fn a_password_that_is_missing_or_wrong_is_told_with_its_file() {
     // Nor is one needed.
     fs::remove_file(&pgpass).unwrap();
     told(&[&line]).await;
+}
+
+/// Ends the connections of a broker's user; returns how many there were.
+async fn end_connections(world: &World, user: &str) -> usize {
+    let listed = world.broker().ctl(&["list_connections", "pid", "user"]).await;
+    let ours: Vec<&str> = listed.lines().filter_map(|line| line.strip_suffix(user).map(str::trim)).collect();
+    for pid in &ours {
+        world.broker().ctl(&["close_connection", pid, "the password changed"]).await;
+    }
+    ours.len()
+}
+
+#[tokio::test]
+async fn a_brokers_password_that_changes_is_read_without_a_restart() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute("CREATE TABLE item (id int PRIMARY KEY)").await;
+    let user = format!("{}_keyed", world.exchange());
+    world.broker().ctl(&["add_user", &user, "first-secret"]).await;
+    world.broker().ctl(&["set_permissions", &user, ".*", ".*", ".*"]).await;
+    let mut config = world.config().broker("password_file = \"broker.password\"");
+    let url = format!("amqp://{user}@127.0.0.1:{}/", world.broker().port());
+    config.broker.as_mut().unwrap().urls = vec![url];
+    let file = world.directory().join("broker.password");
+    write(&file, "first-secret\n");
+    let mut pgfanout = program().run(&config.write());
+    let insert =
+        async |world: &World| world.primary().execute("INSERT INTO item SELECT count(*) FROM item").await;
+    until_following(&world).await;
+    until_by_broker(&world, insert).await;
+
+    // The file later: it is tried with the old one, and then with the new one.
+    world.broker().ctl(&["change_password", &user, "second-secret"]).await;
+    let mark = pgfanout.mark();
+    assert!(end_connections(&world, &user).await >= 2);
+    let refused = |line: &serde_json::Value| {
+        let name = file.to_str().unwrap();
+        line["event"] == "failed"
+            && line["message"]
+                .as_str()
+                .unwrap()
+                .contains(&format!("with the password in {name}, which is read each time"))
+    };
+    pgfanout.wait_for(mark, "that the password is refused", PATIENCE, refused).await;
+    write(&file, "second-secret\n");
+    until_by_broker(&world, insert).await;
+    until_same(&world, &["item"]).await;
+    pgfanout.terminate().await;
+    assert!(pgfanout.lines().iter().all(|line| !line.contains("-secret")), "{:?}", pgfanout.lines());
+    world.broker().ctl(&["delete_user", &user]).await;
+}
+
+/// Warnings and the level of the log are those of the file that was read last.
+#[tokio::test]
+async fn a_configuration_that_is_read_anew_speaks_and_is_silent_as_it_says() {
+    let world = world(Mode::Postgres, 1).build().await;
+    world.primary().execute("CREATE TABLE item (id int PRIMARY KEY)").await;
+    let level = |level: &str| world.config().more(&format!("[log]\nlevel = \"{level}\"\n"));
+    let mut pgfanout = program().run(&level("error").write());
+    until_following(&world).await;
+    assert_eq!(pgfanout.log(), Vec::<serde_json::Value>::new());
+
+    let mut open = level("info,pgfanout::life=error");
+    let url = open.primary.url.clone();
+    let (login, server) = url.split_once('@').unwrap();
+    let (login, password) = login.rsplit_once(':').unwrap();
+    open.primary.url = format!("{login}@{server}");
+    let secret = world.directory().join("open.password");
+    fs::write(&secret, password).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    let _ = open.primary("password_file = \"open.password\"").write();
+    pgfanout.reload();
+    let warning = pgfanout.wait_for_event("configuration_warning", PATIENCE).await;
+    assert!(warning["message"].as_str().unwrap().contains("open.password"), "{warning}");
+    pgfanout.wait_for_event("started", PATIENCE).await;
+    world.primary().execute("INSERT INTO item VALUES (1)").await;
+    until_same(&world, &["item"]).await;
+    assert_eq!(pgfanout.events("connected"), Vec::<serde_json::Value>::new(), "of that module errors alone");
+
+    // What is wrong changes nothing.
+    let mark = pgfanout.mark();
+    let _ = level("loud").write();
+    pgfanout.reload();
+    pgfanout.wait_for_event_after(mark, "reload_failed", PATIENCE).await;
+    let _ = level("error").write();
+    let mark = pgfanout.mark();
+    pgfanout.reload();
+    world.primary().execute("INSERT INTO item VALUES (2)").await;
+    until_same(&world, &["item"]).await;
+    pgfanout.terminate().await;
+    let told: Vec<_> = pgfanout.log_after(mark).into_iter().map(|line| line["event"].clone()).collect();
+    assert!(!told.iter().any(|event| event == "started" || event == "stopped"), "{told:?}");
 }

@@ -71,6 +71,7 @@ fn passwords_come_from_files_or_the_environment_and_are_never_shown() {
     assert!(config.warnings.iter().all(|warning| warning.contains("everybody on this machine may read")));
     // It is read again for each connection.
     fs::write(directory.join("secret"), "hunter4").expect("the file can be written");
+    assert_eq!(urls[0].logging_in().expect("it is there").authority.userinfo.password, "hunter4");
     assert_eq!(primary.logging_in().expect("it is there").get_password(), Some(&b"hunter4"[..]));
     fs::remove_file(directory.join("secret")).expect("it was there");
     let gone = primary.logging_in().expect_err("it is gone").to_string();
