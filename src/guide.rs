@@ -5,6 +5,18 @@
 #[doc = include_str!("guide/how_it_works.md")]
 pub mod how_it_works {}
 
+#[doc = include_str!("guide/three_machines.md")]
+pub mod three_machines {}
+
+#[doc = include_str!("guide/changing.md")]
+pub mod changing {}
+
+#[doc = include_str!("guide/troubleshooting.md")]
+pub mod troubleshooting {}
+
+#[doc = include_str!("guide/json.md")]
+pub mod json {}
+
 #[doc = include_str!("guide/watching.md")]
 pub mod watching {}
 

@@ -13,6 +13,8 @@ use crate::{
     support::{Mode, program, until_same, world},
 };
 
+mod guide;
+mod json;
 mod log_events;
 mod security;
 
