@@ -124,3 +124,47 @@ fn the_manual_and_the_completions_tell_every_command() {
     }
     assert!(page.contains("Exit codes:") && page.contains("\\-\\-watch"), "{page}");
 }
+
+/// No container is built here: at least all is copied into it that the build reads.
+#[tokio::test]
+async fn the_container_file_copies_what_is_built() {
+    let world = world(Mode::Postgres, 0).build().await;
+    let (project, copy) = (Path::new(env!("CARGO_MANIFEST_DIR")), world.directory().join("build"));
+    fs::create_dir(&copy).unwrap();
+    let file = fs::read_to_string(project.join("config/Containerfile")).unwrap();
+    let copied =
+        file.lines().filter_map(|line| line.strip_prefix("COPY ")).filter(|line| !line.starts_with("--"));
+    for line in copied {
+        let mut names: Vec<&str> = line.split(' ').collect();
+        let target = names.pop().unwrap();
+        let mut command = Command::new("cp");
+        command.current_dir(project).arg("-R").args(names).arg(copy.join(target));
+        assert!(command.status().unwrap().success(), "{line}");
+    }
+    // Refuses a manifest that names a file which is not there.
+    let mut metadata = Command::new(env!("CARGO"));
+    metadata.current_dir(&copy).args([
+        "metadata",
+        "--locked",
+        "--offline",
+        "--no-deps",
+        "--format-version=1",
+    ]);
+    let output = metadata.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut waiting = vec![copy.join("src")];
+    let mut included = 0;
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            waiting.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let code = fs::read_to_string(&path).unwrap();
+        for name in code.split("include_str!(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+            let file = path.parent().unwrap().join(name);
+            assert!(file.exists(), "{} includes {name}", path.display());
+            included += 1;
+        }
+    }
+    assert!(included > 50, "{included}");
+}
