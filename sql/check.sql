@@ -1,11 +1,12 @@
 -- What a database tells of itself and of the session that asks, whatever is installed there.
--- Returns one row: version; role, quoted; is_standby; tls: its version, empty without; is_local: the session comes
+-- Returns one row: version; encoding; role, quoted; is_standby; tls: its version, empty without; is_local: the session comes
 -- from the server's own machine; backend: who serves it; clock in seconds since 1970; connections: how many
 -- more there may be; settings that are unwise, each a name with its value, beside why and the remedy.
 -- Reads catalogs and functions only.
 SELECT
     current_setting('server_version') AS version,
     current_setting('server_version_num')::int4 AS version_number,
+    current_setting('server_encoding') AS encoding,
     quote_ident(current_user) AS role,
     quote_ident(current_database()) AS database,
     pg_is_in_recovery() AS is_standby,
@@ -19,13 +20,14 @@ SELECT
         SELECT format('%s is %s: %s', s.name, current_setting(s.name), s.why)
         FROM (VALUES
             ('fsync', 'off', 'a crash of the machine may take back what others have been told'),
-            ('full_page_writes', 'off', 'a crash of the machine may destroy the database')
+            ('full_page_writes', 'off', 'a crash of the machine may destroy the database'),
+            ('track_activities', 'off', 'a process that was stopped is not noticed by the one that stands by')
         ) s (name, unwise, why)
         WHERE current_setting(s.name) = s.unwise
     ) AS unwise,
     ARRAY(
         SELECT format('ALTER SYSTEM SET %s = on', s.name)
-        FROM (VALUES ('fsync'), ('full_page_writes')) s (name)
+        FROM (VALUES ('fsync'), ('full_page_writes'), ('track_activities')) s (name)
         WHERE current_setting(s.name) = 'off'
     ) AS remedies,
     current_setting('max_prepared_transactions') <> '0' AS prepares

@@ -12,6 +12,10 @@
 //! `level` is `ok`, `warning` or `error`; `fits` is whether there is no error. `place` is `configuration`,
 //! `primary`, `broker` or `replica NAME`. `remedy` is null, or a statement to be run at that place by one who
 //! may, or a sentence. Keys may be added, and subjects; none will change its meaning.
+//!
+//! The broker is asked by its protocol for messages alone. So of policies there only those show that keep less than a
+//! thousand messages, and its `consumer_timeout` does not: what a queue drops is caught up, and what the broker takes
+//! back comes again.
 
 mod broker;
 mod primary;

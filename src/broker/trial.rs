@@ -9,7 +9,7 @@ use lapin::{
         ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
     },
     protocol::AMQPSoftError,
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
 };
 
 use super::{
@@ -22,16 +22,19 @@ use crate::{
     postgres::{ANSWER_LIMIT, within},
 };
 
+/// How many small messages are put into a queue named like those of replicas, to see whether it keeps them.
+pub const MESSAGES: u32 = 1000;
+
 /// How often to look whether the broker accepts no messages.
 const BLOCKED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Whether the exchange can be declared, read and published to, and a message as large as the configuration
 /// allows be stored and given back. An exchange that is not there is made, and deleted; what else is needed
-/// belongs to the connection.
+/// belongs to the connection. Returns how many of [`MESSAGES`] such a queue keeps; 0 if not even the large one.
 ///
 /// # Errors
 /// What the broker refuses, or does not answer in time; [`Error::Blocked`] when it accepts no messages.
-pub async fn try_exchange(connection: &Connection, broker: &config::Broker) -> Result<()> {
+pub async fn try_exchange(connection: &Connection, broker: &config::Broker) -> Result<u32> {
     let looking = is_there(connection, broker);
     let is_there = within(ANSWER_LIMIT, "broker: looking for the exchange", looking).await?;
     let trying = async {
@@ -45,7 +48,8 @@ pub async fn try_exchange(connection: &Connection, broker: &config::Broker) -> R
         tried = within(ANSWER_LIMIT, "broker: trying the exchange", trying) => tried,
         () = until_blocked(connection) => Err(Error::Blocked),
     };
-    tried.and(clear(broker, is_there).await)
+    let cleared = clear(broker, is_there).await;
+    tried.and_then(|kept| cleared.map(|()| kept))
 }
 
 /// The broker says so when something is published, and does not listen to that connection from then on.
@@ -134,11 +138,13 @@ async fn publish(channel: &Channel, broker: &config::Broker) -> Result<()> {
     bound.map_err(Error::broker(&format!("publishing to the exchange {exchange}")))
 }
 
-/// By a queue that ends with the connection.
-async fn store(channel: &Channel, broker: &config::Broker) -> Result<()> {
+/// By a queue that ends with the connection, and to which policies apply as to those of replicas.
+async fn store(channel: &Channel, broker: &config::Broker) -> Result<u32> {
     let (name, exchange) = (own_name(broker), broker.exchange.as_str());
     let passing = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-    let declared = channel.queue_declare(name.as_str().into(), passing, FieldTable::default()).await;
+    let mut dropping = FieldTable::default();
+    dropping.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    let declared = channel.queue_declare(name.as_str().into(), passing, dropping).await;
     declared.map_err(Error::broker(&format!("declaring a queue {name} for a moment")))?;
     let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
     let bound = channel.queue_bind(name.as_str().into(), exchange.into(), "".into(), options, arguments);
@@ -154,8 +160,24 @@ async fn store(channel: &Channel, broker: &config::Broker) -> Result<()> {
     };
     storing.await.map_err(Error::broker(&doing))?;
     let got = channel.basic_get(name.as_str().into(), BasicGetOptions { no_ack: true }).await;
-    match got.map_err(Error::broker(&format!("reading the queue {name}")))? {
-        Some(_) => Ok(()),
-        None => Err(Error::Disconnected(format!("broker: what was stored in the queue {name} is not there"))),
+    if got.map_err(Error::broker(&format!("reading the queue {name}")))?.is_none() {
+        return Ok(0);
     }
+    let counting = async {
+        let mut confirms = Vec::new();
+        for _ in 0..MESSAGES {
+            let options = BasicPublishOptions::default();
+            let properties = BasicProperties::default();
+            confirms.push(
+                channel.basic_publish("".into(), name.as_str().into(), options, b" ", properties).await?,
+            );
+        }
+        for confirm in confirms {
+            confirm.await?;
+        }
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        channel.queue_declare(name.as_str().into(), passive, FieldTable::default()).await
+    };
+    let kept = counting.await.map_err(Error::broker(&format!("filling the queue {name}")))?;
+    Ok(kept.message_count())
 }

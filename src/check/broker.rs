@@ -8,7 +8,7 @@ use super::Findings;
 use crate::{
     broker::{
         connect, is_soft,
-        trial::{is_forbidden, try_exchange, try_queues},
+        trial::{MESSAGES, is_forbidden, try_exchange, try_queues},
     },
     config::{self, AmqpUrl, Config},
     error::{Error, Result},
@@ -51,19 +51,32 @@ async fn attempt(
     let replicas: Vec<String> = config.replicas.iter().map(|replica| replica.name.clone()).collect();
     let tried = try_exchange(connection, broker).await;
     let is_blocked = matches!(tried, Err(Error::Blocked));
-    let exchange = judge(tried, url, broker, findings);
+    let kept = tried.as_ref().copied().unwrap_or(MESSAGES);
+    let exchange = judge(tried.map(drop), url, broker, findings);
     if is_blocked {
         return;
+    }
+    if kept < MESSAGES {
+        findings.warning(
+            "policies",
+            format!(
+                "of {MESSAGES} messages in a queue named like those of the replicas it keeps {kept}: a policy limits them, \
+                 and replicas read from the primary what it drops"
+            ),
+            format!("rabbitmqctl list_policies shows it; let none be for queues called {}.*", broker.exchange),
+        );
     }
     let queues = judge(try_queues(connection, broker, &replicas).await, url, broker, findings);
     if exchange && queues {
         let text = format!("the user may do all that is needed with {}", broker.exchange);
         findings.ok("permissions", text);
-        let text = format!(
-            "a message of {} bytes (max_message_bytes) was stored and read",
-            broker.max_message_bytes
-        );
-        findings.ok("limits", text);
+        if kept > 0 {
+            let text = format!(
+                "a message of {} bytes (max_message_bytes) was stored and read",
+                broker.max_message_bytes
+            );
+            findings.ok("limits", text);
+        }
     }
 }
 

@@ -9,11 +9,20 @@ use crate::{
     replica::definition::TableDefinition,
 };
 
-/// What is found at the primary, and the tables that replicas have to hold.
-pub(super) async fn check(config: &Config) -> (Findings, Vec<TableDefinition>) {
+/// What replicas have to hold.
+#[derive(Default)]
+pub(super) struct Wanted {
+    /// The tables.
+    pub(super) tables: Vec<TableDefinition>,
+    /// The encoding of their texts; empty if it could not be asked for.
+    pub(super) encoding: String,
+}
+
+/// What is found at the primary, and what replicas have to hold.
+pub(super) async fn check(config: &Config) -> (Findings, Wanted) {
     let mut findings = Findings::at("primary");
     let Some(server) = server::check(&config.primary.database, &mut findings).await else {
-        return (findings, Vec::new());
+        return (findings, Wanted::default());
     };
     if server.prepares {
         findings.warning(
@@ -23,8 +32,8 @@ pub(super) async fn check(config: &Config) -> (Findings, Vec<TableDefinition>) {
             "ALTER SYSTEM SET max_prepared_transactions = 0, if nobody prepares transactions; needs a restart",
         );
     }
-    let mut wanted = Vec::new();
-    let looked = look(config, &server, &mut wanted, &mut findings).await;
+    let mut wanted = Wanted { tables: Vec::new(), encoding: server.encoding.clone() };
+    let looked = look(config, &server, &mut wanted.tables, &mut findings).await;
     if let Err(error) = looked {
         findings.add(super::Level::Error, "tables", error.chain(), None);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Findings, server};
+use super::{Findings, primary::Wanted, server};
 use crate::{
     config::{self, ExistingRows},
     error::{Error, Result},
@@ -15,11 +15,22 @@ use crate::{
 /// From here on a role can be allowed to write as a replica does without being a superuser.
 const GRANTABLE: i32 = 150_000;
 
-/// What is found at a replica that has to hold these tables.
-pub(super) async fn check(replica: &config::Replica, wanted: &[TableDefinition]) -> Findings {
+/// What is found at a replica that has to hold this.
+pub(super) async fn check(replica: &config::Replica, wanted: &Wanted) -> Findings {
     let mut findings = Findings::at(&replica.database.name);
     let Some(server) = server::check(&replica.database, &mut findings).await else { return findings };
-    if let Err(error) = look(replica, &server, wanted, &mut findings).await {
+    if !wanted.encoding.is_empty() && ![&*wanted.encoding, "UTF8", "SQL_ASCII"].contains(&&*server.encoding) {
+        let text = format!(
+            "its encoding is {}, and that of the primary {}: a character that it does not have halts it",
+            server.encoding, wanted.encoding
+        );
+        findings.warning(
+            "settings",
+            text,
+            "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and that in its url",
+        );
+    }
+    if let Err(error) = look(replica, &server, &wanted.tables, &mut findings).await {
         findings.add(super::Level::Error, "tables", error.chain(), None);
     }
     findings
@@ -74,23 +85,32 @@ async fn privileges(
             },
         ),
     }
-    let statement = "SELECT CASE
+    let statement = "SELECT s.name, CASE
         WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
         ELSE pg_has_role(n.nspowner, 'USAGE') END, quote_ident(pg_get_userbyid(n.nspowner))
-        FROM (SELECT) one LEFT JOIN pg_namespace n ON n.nspname = 'pgfanout'";
-    let row = server.session.query_one("looking for privileges", statement, &[]).await?;
-    match (row.get(0), row.get::<_, Option<&str>>(1)) {
-        (true, _) => {}
-        (false, None) => findings.error(
-            "privileges",
-            format!("role {role} may not create pgfanout's schema"),
-            format!("GRANT CREATE ON DATABASE {database} TO {role}"),
-        ),
-        (false, Some(owner)) => findings.error(
-            "privileges",
-            format!("the schema pgfanout does not belong to role {role}"),
-            format!("connect as its owner {owner}, or GRANT {owner} TO {role}"),
-        ),
+        FROM (VALUES ('pgfanout'), ('pgfanout_status')) s (name) LEFT JOIN pg_namespace n ON n.nspname = s.name
+        ORDER BY s.name";
+    let mut told = false;
+    for row in server.session.query("looking for privileges", statement, &[]).await? {
+        let name: &str = row.get(0);
+        match (row.get(1), row.get::<_, Option<&str>>(2)) {
+            (true, _) => {}
+            (false, None) => {
+                // Once for both.
+                if !std::mem::replace(&mut told, true) {
+                    findings.error(
+                        "privileges",
+                        format!("role {role} may not create the schema {name}"),
+                        format!("GRANT CREATE ON DATABASE {database} TO {role}"),
+                    );
+                }
+            }
+            (false, Some(owner)) => findings.error(
+                "privileges",
+                format!("the schema {name} does not belong to role {role}"),
+                format!("connect as its owner {owner}, or GRANT {owner} TO {role}"),
+            ),
+        }
     }
     Ok(())
 }

@@ -27,6 +27,8 @@ pub(super) struct Server {
     pub(super) session: Session,
     /// Its version, as `server_version_num` has it.
     pub(super) version: i32,
+    /// In which its texts are.
+    pub(super) encoding: String,
     /// The role, quoted.
     pub(super) role: String,
     /// The database, quoted.
@@ -89,7 +91,14 @@ async fn ask(database: &Database, findings: &mut Findings) -> Result<Server> {
         findings.warning("settings", text, "raise max_connections, which needs a restart");
     }
     let (role, database) = (row.get("role"), row.get("database"));
-    Ok(Server { version: row.get("version_number"), role, database, prepares: row.get("prepares"), session })
+    Ok(Server {
+        version: row.get("version_number"),
+        encoding: row.get("encoding"),
+        role,
+        database,
+        prepares: row.get("prepares"),
+        session,
+    })
 }
 
 /// Statements that were prepared are not there, or those of somebody else are.

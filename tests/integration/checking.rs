@@ -73,7 +73,7 @@ async fn all_that_is_in_the_way_is_told_at_once_and_every_statement_removes_it()
         "primary: privileges: role USER is no superuser",
         "broker: permissions: ",
         "replica r1: privileges: role USER may not set session_replication_role",
-        "replica r1: privileges: role USER may not create pgfanout's schema",
+        "replica r1: privileges: role USER may not create the schema pgfanout",
         "replica r1: privileges: role USER may not create \"S 1\".new",
         "replica r1: privileges: public.kept does not belong to role USER",
         "replica r1: privileges: public.full_of does not belong to role USER",
@@ -170,6 +170,22 @@ async fn a_broker_that_could_not_do_its_part_is_told() {
     assert!(errors[0].0.contains("has other settings") && errors[0].0.contains("delete it"), "{errors:#?}");
     broker.ctl(&["delete_queue", &world.queue(1)]).await;
 
+    for (policy, kept) in [("{\"max-length\": 10}", 10), ("{\"max-length-bytes\": 1000}", 0)] {
+        let pattern = format!("^{}\\.", world.exchange());
+        broker.ctl(&["set_policy", "--apply-to", "queues", "narrow", &pattern, policy]).await;
+        let found = findings(&config).await;
+        let told = format!(
+            "broker: policies: of 1000 messages in a queue named like those of the replicas it keeps {kept}:"
+        );
+        let warnings = of_level(&found, "warning");
+        assert!(warnings.iter().any(|(text, _)| text.starts_with(&told)), "{warnings:#?}");
+        assert_eq!(of_level(&found, "error"), []);
+    }
+    broker.ctl(&["clear_policy", "narrow"]).await;
+    assert!(
+        !of_level(&findings(&config).await, "warning").iter().any(|(text, _)| text.starts_with("broker: "))
+    );
+
     broker.ctl(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await;
     let found = findings(&config).await;
     let errors = of_level(&found, "error");
@@ -197,7 +213,11 @@ async fn a_pooler_that_hands_sessions_around_is_told() {
 #[tokio::test]
 async fn what_needs_no_remedy_but_a_word_is_a_warning() {
     let world = world(Mode::Postgres, 1)
-        .own_primary(&[("max_prepared_transactions", "3"), ("max_connections", "12")])
+        .own_primary(&[
+            ("max_prepared_transactions", "3"),
+            ("max_connections", "12"),
+            ("track_activities", "off"),
+        ])
         .build()
         .await;
     world.primary().execute("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE bare (a int)").await;
@@ -206,6 +226,7 @@ async fn what_needs_no_remedy_but_a_word_is_a_warning() {
     for expected in [
         "primary: settings: fsync is off",
         "primary: settings: only ",
+        "primary: settings: track_activities is off",
         "primary: settings: max_prepared_transactions is above 0",
         "primary: tables: no key names the rows of \"public\".\"bare\"",
     ] {
@@ -216,4 +237,20 @@ async fn what_needs_no_remedy_but_a_word_is_a_warning() {
     assert!(stdout.contains("\nwarning  primary: settings: fsync is off"), "{stdout}");
     assert!(stdout.contains("\n         remedy: ALTER SYSTEM SET fsync = on\n"), "{stdout}");
     assert!(stdout.lines().last().unwrap().starts_with("it will work; warnings: "), "{stdout}");
+}
+
+#[tokio::test]
+async fn a_schema_of_somebody_else_is_told() {
+    let world = world(Mode::Postgres, 1).build().await;
+    world.primary().execute("CREATE TABLE t (id int PRIMARY KEY)").await;
+    let (replica, user) = (world.replica(1), format!("{}_role", world.exchange()));
+    world.execute_on_servers(&format!("CREATE ROLE {user} LOGIN PASSWORD 'narrow'")).await;
+    let mut config = world.config();
+    config.replicas[0].url = as_role(replica, &user);
+    replica.execute("CREATE SCHEMA pgfanout_status").await;
+    let told = "replica r1: privileges: the schema pgfanout_status does not belong to role ";
+    let found = findings(&config).await;
+    let errors = of_level(&found, "error");
+    assert!(errors.iter().any(|(text, _)| text.starts_with(told)), "{errors:#?}");
+    world.execute_on_servers(&format!("DROP ROLE {user}")).await;
 }

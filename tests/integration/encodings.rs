@@ -95,6 +95,14 @@ async fn a_replica_that_cannot_hold_a_character_halts_until_it_is_gone() {
     encode(world.primary(), "SQL_ASCII").await;
     encode(world.replica(1), "LATIN1").await;
     world.primary().execute(SETUP).await;
+    let Finished { code, stdout, .. } = program().once("check", &world.config().write(), &[]).await;
+    let told: Vec<&str> = stdout.lines().filter(|line| line.contains("its encoding is ")).collect();
+    assert!(
+        code == Some(0)
+            && told.len() == 1
+            && told[0].contains("replica r1: settings: its encoding is LATIN1"),
+        "{stdout}"
+    );
     let mut pgfanout = begin(&world);
     until_joined(&world, 1).await;
     follow(&world).await;
