@@ -5,7 +5,7 @@
 -- printing shows, "s" short; and for a key column its place in the key from 1, the quoted name of its type
 -- without modifier, its equality operator, whether rows may be compared by "<" without naming a schema,
 -- and whether equal keys may be printed differently. Each row also has the names of the columns that are not in
--- $2 and may be written (only a replica has such), and how many columns the table ever had.
+-- $2 and may be written (only a replica has such).
 -- Reads: catalogs only.
 SELECT
     a.attname::text AS name,
@@ -50,8 +50,7 @@ SELECT
             AND o.attgenerated = ''
             AND o.attname <> ALL ($2::text[])
         ORDER BY o.attnum
-    ) AS own,
-    (SELECT r.relnatts FROM pg_class r WHERE r.oid = $1) AS width
+    ) AS own
 FROM
     unnest($2::text[]) WITH ORDINALITY AS c (name, n)
     JOIN pg_attribute a ON a.attrelid = $1 AND a.attname = c.name AND a.attnum > 0 AND NOT a.attisdropped

@@ -115,7 +115,7 @@
 //! | a message that cannot be read at all | the queue is emptied, and the replica catches up |
 //! | a row larger than a message may be | it travels as a reference, and the replica catches up; large rows are read in pieces |
 //! | a copy is interrupted | it goes on with the chunks that are not noted as copied |
-//! | a table was altered | the replica compares it before it applies more, and halts if it does not fit |
+//! | a table was altered, on either side | the replica compares it before it applies more, and halts if it does not fit; what may have lost values is copied anew |
 //! | a replica refuses a row | it halts with table and constraint, applies nothing wrong, and looks again; or it [sets the table aside](replica::isolate), if that is wanted |
 //! | a replica is [paused](replica::session) | its sessions are ended, none that may write is opened; its messages go back to the queue |
 //! | a replica was away for longer than the changelog goes back | its tables are copied anew |

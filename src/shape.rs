@@ -44,8 +44,6 @@ pub struct Shape {
     unmeasured: Vec<usize>,
     /// The columns that are not replicated: of a replica's own.
     own: Vec<String>,
-    /// How many columns the table ever had.
-    width: i16,
 }
 
 /// One column of the key.
@@ -102,7 +100,7 @@ impl Shape {
                 "p" => shape.unmeasured.push(at),
                 _ => {}
             }
-            (shape.own, shape.width) = (row.get("own"), row.get("width"));
+            shape.own = row.get("own");
             let place: Option<i32> = row.get("place");
             let equals: Option<String> = row.get("equals");
             if let (Some(place), Some(equals)) = (place, equals) {

@@ -102,7 +102,36 @@ CREATE TABLE IF NOT EXISTS pgfanout.filled_table (
     here oid NOT NULL,
     -- Its oid on the primary: tells a table that left from one that was taken out of the configuration.
     there oid NOT NULL,
+    -- As it was when it was compared with the primary's: see pgfanout.form.
+    kept text[] NOT NULL,
+    types text[] NOT NULL,
+    -- The oid of this table: a dump takes it all to where oids mean nothing.
+    place oid NOT NULL,
     PRIMARY KEY (schema_name, table_name)
 );
+
+-- What a table that is replicated here is, in what concerns its rows. relation: its oid; columns: the replicated ones.
+-- kept: what has its rows, its columns by number and name, and its partitions: who has less has lost rows or values.
+-- types: those of the columns. Reads catalogs.
+CREATE OR REPLACE FUNCTION pgfanout.form(relation oid, columns text[], OUT kept text[], OUT types text[])
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE part (oid) AS (
+        SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = relation
+        UNION ALL
+        SELECT i.inhrelid FROM part p JOIN pg_inherits i ON i.inhparent = p.oid
+    )
+    SELECT
+        ARRAY(
+            SELECT a.attnum || ' ' || a.attname FROM pg_attribute a
+            WHERE a.attrelid = relation AND a.attname = ANY (columns) AND NOT a.attisdropped
+            UNION ALL
+            SELECT 'partition ' || p.oid FROM part p
+        ),
+        ARRAY(
+            SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
+            WHERE a.attrelid = relation AND a.attname = ANY (columns) AND NOT a.attisdropped
+            ORDER BY a.attnum
+        )
+$$;
 
 INSERT INTO pgfanout.replica_installation (version) VALUES (0) ON CONFLICT DO NOTHING;

@@ -1,8 +1,14 @@
--- Notes that a table's rows are pgfanout's own from now on: what was there is gone.
--- Parameters: $1, $2 text: schema and name; $3 oid: the table's number on the primary.
--- Writes pgfanout.filled_table, reads catalogs.
-INSERT INTO pgfanout.filled_table (schema_name, table_name, here, there)
-SELECT n.nspname, c.relname, c.oid, $3
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = $1::text AND c.relname = $2::text
-ON CONFLICT (schema_name, table_name) DO UPDATE SET here = excluded.here, there = excluded.there
+-- Notes that the rows of a table that is replicated here are pgfanout's own from now on, and how the table is, which was
+-- found to fit the primary's.
+-- Parameters: $1 int4: its number; $2 oid: its oid on the primary. Writes pgfanout.filled_table, reads
+-- pgfanout.replicated_table and catalogs.
+INSERT INTO pgfanout.filled_table (schema_name, table_name, here, there, kept, types, place)
+SELECT t.schema_name, t.table_name, c.oid, $2, f.kept, f.types, 'pgfanout.filled_table'::regclass
+FROM
+    pgfanout.replicated_table t
+    JOIN pg_namespace n ON n.nspname = t.schema_name
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.table_name
+    CROSS JOIN pgfanout.form(c.oid, t.columns) f
+WHERE t.id = $1
+ON CONFLICT (schema_name, table_name) DO UPDATE
+SET (here, there, kept, types, place) = (excluded.here, excluded.there, excluded.kept, excluded.types, excluded.place)

@@ -4,6 +4,7 @@ use tokio_postgres::types::ToSql;
 
 use super::{
     create::create_missing,
+    filled::{hold_still, note_filled},
     join::{definition, replace_rows},
     names::free_names,
     state::{ANEW, Followed, Replica},
@@ -29,6 +30,7 @@ pub(super) async fn compare(
     let definition = definition(source, table).await?;
     let renamed = is_renamed(followed, table);
     replica.begin().await?;
+    hold_still(&replica.session, table).await?;
     if renamed || followed.definition == ANEW {
         free_names(&replica.session, &definition).await?;
     }
@@ -47,6 +49,7 @@ pub(super) async fn compare(
     let parameters: [&(dyn ToSql + Sync); 7] =
         [&table.id, &table.schema, &table.table, &table.columns, &table.key, &noted, &created];
     replica.session.execute("noting a table's definition", update, &parameters).await?;
+    note_filled(&replica.session, table).await?;
     replica.session.commit().await?;
     Ok(anew)
 }

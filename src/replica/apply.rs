@@ -223,7 +223,7 @@ pub async fn write(replica: &Replica, work: Work) -> Result<Written> {
     empty(&replica.session, &truncated).await?;
     for table in work.tables {
         let (session, shape) = (&replica.session, &table.table.shape);
-        replica.writes(shape);
+        replica.writes(&table.table);
         let deletion = delete(session, shape, table.keys.iter());
         if table.rows.is_empty() {
             deletion.await?;

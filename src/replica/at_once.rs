@@ -43,7 +43,7 @@ impl Replica {
         for table in &work.tables {
             let shape = &table.table.shape;
             statements.push(Box::pin(async move {
-                this.writes(shape);
+                this.writes(&table.table);
                 delete(&this.session, shape, table.keys.iter()).await
             }));
             for row in &table.few {

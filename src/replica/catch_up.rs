@@ -66,7 +66,7 @@ pub async fn catch_up(replica: &mut Replica, source: &Source, forced: bool) -> R
     replica.begin().await?;
     let changes = write(&replica.session, &tables, &delta).await?;
     for table in tables.iter().filter(|table| delta.tables().any(|changed| changed.id == table.id)) {
-        replica.writes(&table.shape);
+        replica.writes(table);
     }
     if !joining.is_empty() {
         let join = "UPDATE pgfanout.replicated_table SET snapshot = NULL WHERE id = ANY ($1)";

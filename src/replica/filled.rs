@@ -9,28 +9,54 @@ use tokio_postgres::types::ToSql;
 use super::state::{Replica, execute};
 use crate::{
     error::Result,
-    postgres::Session,
+    postgres::{Session, quote_names},
     primary::source::{Captured, Source},
 };
 
-/// Forgets tables that are not there any more: their oids may come again.
+/// Forgets tables that left and are not there any more, as their oids may come again; and all, where a dump took it to
+/// another database.
 ///
 /// # Errors
 /// When the replica fails.
 pub(super) async fn forget_gone(replica: &Session) -> Result<()> {
-    let forget =
-        "DELETE FROM pgfanout.filled_table f WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = f.here)";
+    let forget = include_str!("../../sql/replica/forget_gone.sql");
     execute(replica, "forgetting tables that are gone", forget, &[]).await.map(drop)
 }
 
-/// Notes, in the open transaction, that the rows of the primary's table are all that is in the one here.
+/// Keeps a table, if it is there, from being altered while it is compared, in the open transaction.
+///
+/// # Errors
+/// When the replica fails.
+pub(super) async fn hold_still(replica: &Session, table: &Captured) -> Result<()> {
+    let name = quote_names(&table.schema, &table.table);
+    let statement =
+        "SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass($1) AND relkind IN ('r', 'p'))";
+    if !replica.query_one("looking for a table", statement, &[&name]).await?.get::<_, bool>(0) {
+        return Ok(());
+    }
+    let lock = format!("LOCK TABLE {name} IN ACCESS SHARE MODE");
+    replica.run(&format!("locking {name} against being altered"), &lock).await
+}
+
+/// Notes, in the open transaction, that a table that is replicated has nothing but the primary's rows, and how it is.
 ///
 /// # Errors
 /// When the replica fails.
 pub(super) async fn note_filled(replica: &Session, table: &Captured) -> Result<()> {
     let statement = include_str!("../../sql/replica/note_filled.sql");
-    let parameters: [&(dyn ToSql + Sync); 3] = [&table.schema, &table.table, &table.relation];
+    let parameters: [&(dyn ToSql + Sync); 2] = [&table.id, &table.relation];
     replica.execute("noting whose rows a table has", statement, &parameters).await.map(drop)
+}
+
+/// Has a table that does not fit copied anew, once it does, where a column has another type than when it was compared.
+/// What is open is given up.
+///
+/// # Errors
+/// When the replica fails.
+pub(super) async fn doubt(replica: &Session, id: i32) -> Result<()> {
+    replica.roll_back().await?;
+    let statement = include_str!("../../sql/replica/copy_retyped_anew.sql");
+    execute(replica, "having a table copied anew", statement, &[&id]).await.map(drop)
 }
 
 /// The schemas and names of those tables, with the oids that they had on the primary.

@@ -10,7 +10,7 @@ use super::{
     create::create_missing,
     definition::TableDefinition,
     empty::empty,
-    filled::{filled, give_up, note_filled},
+    filled::{doubt, filled, give_up, hold_still, note_filled},
     isolate::is_loss,
     names::free_names,
     state::{ANEW, Followed, Replica, execute},
@@ -67,8 +67,14 @@ pub async fn join(replica: &mut Replica, source: &Source, existing: ExistingRows
                 replica.tried(table.id, true);
                 joined.copying.extend(copied.then_some(name));
             }
-            Err(error) if replica.isolate(&error).await? => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                if error.is_refusal() {
+                    doubt(&replica.session, table.id).await?;
+                }
+                if !replica.isolate(&error).await? {
+                    return Err(error);
+                }
+            }
         }
     }
     replica.reload().await?;
@@ -270,13 +276,13 @@ async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: E
     // The moment is held on the primary before anything is noted here: no change after it is trimmed.
     let start = source.hold(&replica.name).await?;
     replica.begin().await?;
+    hold_still(&replica.session, table).await?;
     free_names(&replica.session, &definition).await?;
     let created = create_missing(&replica.session, &definition).await?;
     if !created {
         refuse_partition(&replica.session, table).await?;
         replace_rows(replica, table, existing).await?;
     }
-    note_filled(&replica.session, table).await?;
     first_position(replica, &start).await?;
     let insert = include_str!("../../sql/replica/enter_table.sql");
     let from = start.to.to_string();
@@ -295,6 +301,7 @@ async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: E
         &bytes,
     ];
     replica.session.execute("registering a table", insert, &parameters).await?;
+    note_filled(&replica.session, table).await?;
     replica.session.commit().await
 }
 
@@ -329,6 +336,9 @@ pub async fn cause(replica: &mut Replica, source: &Source, error: Error) -> Erro
         let definition = definition(source, table).await?;
         replica.begin().await?;
         let compared = create_missing(&replica.session, &definition).await;
+        if compared.as_ref().is_err_and(Error::is_refusal) {
+            doubt(&replica.session, table.id).await?;
+        }
         compared.map_err(Error::of_table(table.id, &table.schema, &table.table))?;
         replica.session.commit().await
     };
@@ -344,7 +354,6 @@ async fn begin_copy_anew(replica: &Replica, source: &Source, table: &Captured) -
     let start = source.hold(&replica.name).await?;
     replica.begin().await?;
     empty(&replica.session, &[(table.id, &table.schema, &table.table)]).await?;
-    note_filled(&replica.session, table).await?;
     first_position(replica, &start).await?;
     let (restart, from) = (include_str!("../../sql/replica/copy_anew.sql"), start.to.to_string());
     let parameters: [&(dyn ToSql + Sync); 7] =

@@ -19,8 +19,22 @@ use crate::{
 /// The definition of a table that has to be copied again; the primary's begin with 1.
 pub const ANEW: i64 = 0;
 
-/// Stands for the definition of a table that does not fit the one it was checked against: it is compared again.
+/// Stands for the definition of a table that is not as when it was checked against one: it is compared again.
 const UNFIT: i64 = -1;
+
+const REPLICATED_TABLES: &str = concat!(
+    "WITH form AS NOT MATERIALIZED (\n",
+    include_str!("../../sql/replica/form.sql"),
+    ")\n",
+    include_str!("../../sql/replica/replicated_tables.sql")
+);
+
+const SAVE_POSITION: &str = concat!(
+    "WITH form AS NOT MATERIALIZED (\n",
+    include_str!("../../sql/replica/form.sql"),
+    "),\n",
+    include_str!("../../sql/replica/save_position.sql")
+);
 
 /// A replica as one session sees it.
 #[derive(Debug)]
@@ -35,8 +49,8 @@ pub struct Replica {
     pub tables: Vec<Rc<Followed>>,
     /// Those that are to be copied anew and could not yet, when last compared with the primary's.
     pub waiting: Vec<i32>,
-    /// The tables that the open transaction writes, with their widths.
-    written: RefCell<BTreeMap<u32, i16>>,
+    /// The tables that the open transaction writes, with their forms.
+    written: RefCell<BTreeMap<u32, i64>>,
     /// Whether a table on which it fails is set aside.
     pub on_table_error: OnTableError,
     /// Tables that are set aside: some of those above, and such as never fitted.
@@ -77,6 +91,8 @@ pub struct Followed {
     pub created: bool,
     /// Whether it is not there.
     pub gone: bool,
+    /// Its oid, and what tells whether it was altered since it was read.
+    form: (u32, i64),
 }
 
 impl Followed {
@@ -181,8 +197,7 @@ impl Replica {
         let rows = self.session.query("reading the position", statement, &[]).await?;
         self.position = rows.first().map(|row| self.read_position(row)).transpose()?;
         self.read_isolated().await?;
-        let statement = include_str!("../../sql/replica/replicated_tables.sql");
-        let rows = self.session.query("reading the replicated tables", statement, &[]).await?;
+        let rows = self.session.query("reading the replicated tables", REPLICATED_TABLES, &[]).await?;
         let mut tables = Vec::new();
         for row in &rows {
             tables.push(Rc::new(self.read_table(row).await?));
@@ -208,7 +223,11 @@ impl Replica {
             self.have_copied_anew(id).await?;
             definition = ANEW;
         }
-        let gone = row.get::<_, Option<u32>>("oid").is_none();
+        let oid: Option<u32> = row.get("oid");
+        let gone = oid.is_none();
+        if definition != ANEW && !gone && row.get("altered") {
+            definition = UNFIT;
+        }
         let shape = match self.read_shape(row, name).await {
             Err(error) if self.is_isolated(id) && error.is_refusal() => Shape::unknown(name.0, name.1),
             // It may fit what the primary has by now; else comparing tells how it does not.
@@ -230,6 +249,7 @@ impl Replica {
             copying: row.get("copying"),
             created: row.get("created"),
             gone,
+            form: oid.zip(row.get("form")).unwrap_or_default(),
         })
     }
 
@@ -293,7 +313,7 @@ impl Replica {
 
     pub(super) fn moved(&self) -> Error {
         Error::Disconnected(format!(
-            "{}: the position was moved by another process, or for a new copy, or a table got a column",
+            "{}: the position was moved by another process, or for a new copy, or a table was altered",
             self.session.database()
         ))
     }
@@ -307,16 +327,16 @@ impl Replica {
         begin(&self.session).await
     }
 
-    /// Notes that the open transaction writes a table of this shape.
-    pub fn writes(&self, shape: &Shape) {
-        self.written.borrow_mut().extend([shape.width()]);
+    /// Notes that the open transaction writes a table.
+    pub fn writes(&self, table: &Followed) {
+        self.written.borrow_mut().extend([table.form]);
     }
 
     /// Writes that the batch brought the replica to its end, and commits.
     ///
     /// # Errors
-    /// When the position is not where we believed it, somebody gave a table a column that we did not know to
-    /// keep, or the outcome is unknown: read it all anew.
+    /// When the position is not where we believed it, somebody altered a table that was written, or the outcome is
+    /// unknown: read it all anew.
     pub async fn commit(&mut self, batch: &Batch) -> Result<()> {
         self.save_position_and_commit(batch).await?;
         self.stand_at(batch);
@@ -338,8 +358,7 @@ impl Replica {
             return Err(Error::Disconnected(format!("{}: no position yet", self.session.database())));
         };
         let to = batch.to.to_string();
-        let statement = include_str!("../../sql/replica/save_position.sql");
-        let (tables, widths): (Vec<u32>, Vec<i16>) = self.written.borrow().iter().unzip();
+        let (tables, forms): (Vec<u32>, Vec<i64>) = self.written.borrow().iter().unzip();
         let parameters: [&(dyn ToSql + Sync); 8] = [
             &position.name.1,
             &to,
@@ -348,9 +367,10 @@ impl Replica {
             &batch.term,
             &position.name.0,
             &tables,
-            &widths,
+            &forms,
         ];
-        let saved = self.session.query_one_and_commit("saving the position", statement, &parameters).await;
+        let saved =
+            self.session.query_one_and_commit("saving the position", SAVE_POSITION, &parameters).await;
         saved.map(drop).map_err(|error| match error.sqlstate() {
             Some(&tokio_postgres::error::SqlState::DIVISION_BY_ZERO) => self.moved(),
             _ => error,

@@ -5,12 +5,6 @@ use super::{Shape, list};
 use crate::postgres::quote_identifier;
 
 impl Shape {
-    /// The table, and how many columns it ever had: that grows with each one that is added.
-    #[must_use]
-    pub const fn width(&self) -> (u32, i16) {
-        (self.oid, self.width)
-    }
-
     /// Whether it has columns of its own, whose values the following statements keep. Without a key nothing tells
     /// whose they were: new rows have the columns' defaults.
     #[must_use]

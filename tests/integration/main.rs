@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod altered;
+mod altered_here;
 mod altered_types;
 mod bank;
 #[path = "../../benches/bench/mod.rs"]
