@@ -9,6 +9,7 @@ use std::{
 };
 
 use pgfanout_testbed::{binaries::skipped, eventually, world::World};
+use serde_json::Value;
 
 use crate::support::{Mode, PATIENCE, program, until_same, world};
 
@@ -141,7 +142,6 @@ async fn the_container_file_copies_what_is_built() {
         command.current_dir(project).arg("-R").args(names).arg(copy.join(target));
         assert!(command.status().unwrap().success(), "{line}");
     }
-    // Refuses a manifest that names a file which is not there.
     let mut metadata = Command::new(env!("CARGO"));
     metadata.current_dir(&copy).args([
         "metadata",
@@ -152,6 +152,13 @@ async fn the_container_file_copies_what_is_built() {
     ]);
     let output = metadata.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let targets =
+        metadata["packages"].as_array().unwrap().iter().flat_map(|package| package["targets"].as_array());
+    let files: Vec<&Path> =
+        targets.flatten().map(|target| Path::new(target["src_path"].as_str().unwrap())).collect();
+    assert!(files.len() > 4, "{files:?}");
+    assert!(files.iter().all(|file| file.exists()), "{files:?}");
     let mut waiting = vec![copy.join("src")];
     let mut included = 0;
     while let Some(path) = waiting.pop() {
