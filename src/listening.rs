@@ -260,8 +260,12 @@ impl Listening {
                     }
                 }
             }
-            Ok(Cut::Again) => {
-                self.recent.add(&look(&self.control, &since).await?.tables);
+            Ok(Cut::Again(found)) => {
+                if found.is_empty() {
+                    // Who they are now a look tells.
+                    self.recent.forget();
+                }
+                self.recent.add(&found);
                 Ok(at_once)
             }
             Ok(Cut::Trimmed) => self.start_anew().await,

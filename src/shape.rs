@@ -163,27 +163,43 @@ impl Shape {
         self.key.iter().any(|column| column.respellable)
     }
 
+    /// Whether a row is written by removing its key and copying it in, and nothing else.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        !self.is_respellable() && !self.has_own()
+    }
+
     /// Whether ranges of its key can be asked for.
     #[must_use]
     pub fn is_ordered(&self) -> bool {
         !self.is_keyless() && self.key.iter().all(|column| column.comparable)
     }
 
-    /// `SELECT`s, for arrays of key values, each row that is there, in pieces: with the
-    /// key's number from 1, and where the row lies, if keys are respellable: the same row may answer twice.
+    /// `SELECT`s, for arrays of key values, each row that is there: the key's number from 1, where the row lies, if
+    /// keys are respellable, as the same row may answer twice then, and the row's text; NULL if it is not short.
     #[must_use]
     pub fn select_by_keys(&self) -> String {
         let place = match self.is_respellable() {
             true => "t.tableoid::pg_catalog.text OPERATOR(pg_catalog.||) t.ctid::pg_catalog.text",
             false => "''::pg_catalog.text",
         };
-        let from = format!(
-            "{} JOIN {} t ON {}",
-            self.unnest(" WITH ORDINALITY", "k", "n"),
-            self.quoted(),
-            self.matches("k"),
-        );
-        self.in_pieces("k.n", place, &from, self.key.len() + 1)
+        let text = match self.is_short() {
+            Some(short) => format!("CASE WHEN {short} THEN {} END", self.row_text()),
+            None => self.row_text(),
+        };
+        format!("SELECT k.n, {place} AS place, {text} AS text FROM {}", self.by_keys())
+    }
+
+    /// `SELECT`s the same rows in pieces, whether they are short or not.
+    #[must_use]
+    pub fn select_pieces_by_keys(&self) -> String {
+        self.in_pieces("k.n", "''::pg_catalog.text", &self.by_keys(), self.key.len() + 1)
+    }
+
+    /// The table, as `t`, joined with the arrays of key values, as `k`.
+    fn by_keys(&self) -> String {
+        let keys = self.unnest(" WITH ORDINALITY", "k", "n");
+        format!("{keys} JOIN {} t ON {}", self.quoted(), self.matches("k"))
     }
 
     /// `SELECT`s rows of a table called `t` in pieces of `$first` bytes: `n`, `place`, the `length` of the row's

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Scope,
+    Scope, cpu,
     probe::Prober,
     results::Results,
     stage::{Stage, System},
@@ -25,10 +25,13 @@ pub(crate) async fn statements(stage: &mut Stage, scope: &Scope, results: &mut R
     for system in [System::Bare, System::Logical, System::Pgfanout] {
         stage.begin(system).await;
         let mut prober = Prober::new(stage, system).await;
+        // The first change after the start finds nothing prepared, in any system.
+        let first = prober.write().await;
+        prober.seen(first).await;
         for (name, statement) in statements {
             let number = prober.number();
             let transaction = format!("BEGIN; {statement}; INSERT INTO probe VALUES ({number}); COMMIT");
-            let started = Instant::now();
+            let (before, started) = (cpu::used(stage), Instant::now());
             prober.writer.batch_execute(&transaction).await.expect("it is committed");
             let mut add = |what: &str, at: Instant| {
                 let seconds = at.duration_since(started).as_secs_f64();
@@ -37,6 +40,16 @@ pub(crate) async fn statements(stage: &mut Stage, scope: &Scope, results: &mut R
             add("statement", Instant::now());
             if system.replicates() {
                 add("until seen", prober.seen(number).await);
+                let spent = before.until(&cpu::used(stage));
+                let mut spent_by = |who: &str, seconds: f64| {
+                    results.add("B3", &format!("{name} CPU of {who}, s"), system, seconds);
+                };
+                spent_by("the primary", spent.primary());
+                spent_by("a replica", spent.replica());
+                if system == System::Pgfanout {
+                    spent_by("the broker", spent.broker);
+                    spent_by("pgfanout", spent.pgfanout);
+                }
             }
         }
         if let Some(pgfanout) = &stage.pgfanout {

@@ -20,13 +20,15 @@ END
 $$;
 
 -- The statement that logs changes. Parameters: the table's id; SQL of operation and key; the rows they come
--- from, with their alias (empty: one); old_row: the alias or variable of the old row, or null for none.
+-- from, with their alias (empty: one); old_row: the alias or variable of the old row, or null for none. Of a
+-- statement that changes very many rows only keys are logged: the old rows would cost it more than all the rest.
 CREATE OR REPLACE FUNCTION pgfanout.log_statement(
     id pg_catalog.int4, relation pg_catalog.oid, operation pg_catalog.text, key pg_catalog.text,
     from_rows pg_catalog.text, old_row pg_catalog.text)
 RETURNS pg_catalog.text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    few text := CASE WHEN from_rows <> '' THEN 'NOT EXISTS (SELECT FROM old_rows OFFSET 10000)' END;
     small text;
     image text := 'NULL';
     source text := CASE WHEN from_rows <> '' THEN ' FROM ' || from_rows ELSE '' END;
@@ -36,8 +38,8 @@ BEGIN
         small := pgfanout.is_small(relation, old_row, 16384);
         -- r.* and not r: a column may be called r.
         image := 'pg_catalog.row_to_json(r.*)::pg_catalog.text';
-        IF small IS NOT NULL THEN
-            image := format('CASE WHEN %s THEN %s END', small, image);
+        IF few IS NOT NULL OR small IS NOT NULL THEN
+            image := format('CASE WHEN %s THEN %s END', concat_ws(' AND ', few, '(' || small || ')'), image);
         END IF;
         SELECT source || CASE WHEN source = '' THEN ' FROM' ELSE ' CROSS JOIN LATERAL' END
                 || format(E'\n(SELECT %s) r', string_agg(

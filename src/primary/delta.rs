@@ -13,7 +13,6 @@ use super::{
 use crate::{
     error::{Error, Result},
     postgres::Session,
-    shape::key_arrays,
     snapshot::Snapshot,
 };
 
@@ -51,6 +50,11 @@ pub(super) enum Added {
     All,
     Unknown,
     Trimmed,
+}
+
+/// The table of a row that tells of one, with the number of its definition.
+pub(super) fn named(row: &Row) -> Option<(i32, i64)> {
+    row.get::<_, Option<i32>>("table_id").map(|id| (id, row.get("definition")))
 }
 
 /// How far the keys of a delta were read.
@@ -133,8 +137,7 @@ impl<'a> Delta<'a> {
                 return Ok(Added::Trimmed);
             }
             self.to = Some(snapshot(row.get("until"))?);
-            let Some(id) = row.get::<_, Option<i32>>("table_id") else { continue };
-            let definition: i64 = row.get("definition");
+            let Some((id, definition)) = named(row) else { continue };
             let Some(table) = known.iter().find(|table| table.id == id && table.definition == definition)
             else {
                 return Ok(Added::Unknown);
@@ -223,19 +226,13 @@ impl<'a> Delta<'a> {
         self.primary.limited("reading the changed keys", fetched).await
     }
 
-    /// The rows of the group's keys that are there at the delta's end, in no order, in pieces of so many bytes;
-    /// of each row all of them, or only the first.
+    /// The rows of the group's keys that are there at the delta's end, in no order; long ones in pieces of so many bytes,
+    /// of each all of them, or only the first.
     ///
     /// # Errors
     /// When the link breaks.
-    pub async fn rows(&self, group: &Group, piece_bytes: u64, all: bool) -> Result<Rows<'_>> {
-        let table = &group.table;
-        let keys = group.keys.iter().map(|changed| &changed.key);
-        let mut parameters = key_arrays(table.shape.key_width(), keys);
-        parameters.extend(pieces(piece_bytes, all));
-        let doing = format!("reading changed rows of {}", table.shape.quoted());
-        let stream = self.primary.stream(&doing, &table.select, &parameters).await?;
-        Ok(Rows::new(self.primary, stream, table.shape.is_respellable()))
+    pub async fn rows<'g>(&'g self, group: &'g Group, piece_bytes: u64, all: bool) -> Result<Rows<'g>> {
+        Rows::by_keys(self.primary, group, (piece_bytes, all)).await
     }
 
     /// The tables without a key that were truncated: all their rows are their changes.
@@ -250,7 +247,7 @@ impl<'a> Delta<'a> {
     pub async fn all_rows(&self, table: &Table, piece_bytes: u64, all: bool) -> Result<Rows<'_>> {
         let (doing, select) = ("reading all rows of a table", table.shape.select_all());
         let stream = self.primary.stream(doing, &select, &pieces(piece_bytes, all)).await?;
-        Ok(Rows::new(self.primary, stream, false))
+        Ok(Rows::in_pieces(self.primary, stream))
     }
 
     /// Ends the delta.

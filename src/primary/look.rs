@@ -30,7 +30,7 @@ pub type Changed = BTreeMap<i32, i64>;
 pub struct Look {
     /// The moment of the look.
     pub now: Snapshot,
-    /// The tables that changed.
+    /// Tables that changed; of very many changes not all tables are told.
     pub tables: Changed,
     /// Whether changes since the start are gone from the changelog, so that no delta has them all.
     pub trimmed: bool,

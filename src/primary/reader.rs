@@ -6,7 +6,7 @@ use futures_util::future::{join, try_join};
 use tokio_postgres::error::SqlState;
 
 use super::{
-    delta::{Added, Delta, KEYS_AT_ONCE},
+    delta::{Added, Delta, KEYS_AT_ONCE, named},
     look::{Changed, Since},
 };
 use crate::{
@@ -46,6 +46,8 @@ pub struct Table {
     /// Writes its changes' messages.
     pub writer: Writer,
     pub(super) select: String,
+    /// The same rows in pieces.
+    pub(super) select_pieces: String,
 }
 
 impl Reader {
@@ -120,15 +122,15 @@ impl Reader {
                 if MISSING.iter().any(|missing| error.sqlstate() == Some(missing)) && !known.is_empty() =>
             {
                 self.tables.borrow_mut().clear();
-                return Ok(Cut::Again);
+                return Ok(Cut::Again(Changed::new()));
             }
             begun => begun?,
         }
         let (tables, first) = read?;
-        for (since, rows) in starts.into_iter().zip(tables) {
-            match delta.add(since, &known, &rows)? {
+        for (since, rows) in starts.into_iter().zip(&tables) {
+            match delta.add(since, &known, rows)? {
                 Added::All => {}
-                Added::Unknown => return Ok(Cut::Again),
+                Added::Unknown => return Ok(Cut::Again(tables.iter().flatten().filter_map(named).collect())),
                 Added::Trimmed => return Ok(Cut::Trimmed),
             }
         }
@@ -154,8 +156,9 @@ impl Reader {
         let (columns, key): (Vec<String>, Vec<String>) = (row.get("columns"), row.get("key_columns"));
         let name = (row.get("schema_name"), row.get("table_name"));
         let shape = Shape::read(&self.primary, name, row.get("relation"), &columns, &key).await?;
-        let (select, writer) = (shape.select_by_keys(), shape.writer());
-        let table = Rc::new(Table { id, shape, definition, writer, select });
+        let (select, select_pieces) = (shape.select_by_keys(), shape.select_pieces_by_keys());
+        let writer = shape.writer();
+        let table = Rc::new(Table { id, shape, definition, writer, select, select_pieces });
         self.tables.borrow_mut().insert(id, Rc::clone(&table));
         Ok(Some(table))
     }
@@ -166,9 +169,9 @@ impl Reader {
 pub enum Cut<'a> {
     /// It is open.
     Open(Delta<'a>),
-    /// Tables turned up that were not known to have changed, or a table was altered meanwhile: look and
-    /// cut again.
-    Again,
+    /// Tables turned up that were not known to have changed, or a table was altered meanwhile: cut again, over all
+    /// these; look before if there are none.
+    Again(Changed),
     /// Changes since one of the starts are gone from the changelog: there is no such delta any more.
     Trimmed,
 }

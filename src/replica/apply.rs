@@ -48,6 +48,8 @@ pub struct Work {
     pub(super) incomplete: bool,
     /// How many changes it holds.
     pub changes: u64,
+    /// Whether the replica stands just where the batch starts.
+    follows: bool,
 }
 
 /// The changes of one table.
@@ -72,7 +74,7 @@ pub(super) struct TableWork {
 /// When the body is malformed.
 pub fn read(replica: &Replica, position: &Snapshot, part: &Part) -> Result<Work, Malformed> {
     let body = std::str::from_utf8(&part.body).map_err(|_| Malformed)?;
-    let mut work = Work::default();
+    let mut work = Work { follows: part.batch.from == *position, ..Work::default() };
     for line in body.lines() {
         let change = change::parse(line).map_err(|_| Malformed)?;
         work.changes += 1;
@@ -110,12 +112,17 @@ impl Work {
             self.incomplete |= !last.push_nameless(change)?;
             return Ok(());
         }
-        let record = change.new_record.as_ref().or(change.old_record.as_ref()).ok_or(Malformed)?;
-        let Some(key) = key(&table.shape, record)? else {
-            self.incomplete = true;
-            return Ok(());
-        };
-        last.keys.push(key);
+        // What was not there at the start is not here. Where it is, since somebody wrote it here, the key's unique
+        // index refuses the new row, and catching up removes the old one.
+        let is_new = self.follows && change.operation == Operation::Insert && table.shape.is_plain();
+        if !is_new {
+            let record = change.new_record.as_ref().or(change.old_record.as_ref()).ok_or(Malformed)?;
+            let Some(key) = key(&table.shape, record)? else {
+                self.incomplete = true;
+                return Ok(());
+            };
+            last.keys.push(key);
+        }
         if let Some(row) = &change.new_record {
             self.incomplete |= !last.push(row)?;
         }
@@ -236,7 +243,9 @@ pub async fn write(replica: &Replica, work: Work) -> Result<Written> {
             }
             false => {
                 // Polled together they are sent together, in this order; where the first fails, so does the other.
-                session.prepare(&deleting(shape), &shape.delete_by_keys()).await?;
+                if !table.keys.is_empty() {
+                    session.prepare(&deleting(shape), &shape.delete_by_keys()).await?;
+                }
                 let (deleted, copy) = join(deletion, Copy::start(session, shape)).await;
                 deleted?;
                 copy?

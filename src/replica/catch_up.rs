@@ -140,7 +140,9 @@ async fn cut<'a>(
                 return Ok(Err(Caught::Unfit));
             }
             Cut::Open(delta) => return Ok(Ok(delta)),
-            Cut::Again => {}
+            // One of them was renamed or dropped: what they are now the next look tells.
+            Cut::Again(found) if found.is_empty() => changed.clear(),
+            Cut::Again(found) => changed.extend(found),
             Cut::Trimmed => return Ok(Err(Caught::Unfit)),
         }
     }

@@ -281,7 +281,7 @@ impl Sending<'_, '_> {
         parameters.extend(pieces(PIECE_BYTES, true));
         let statement = shape.select_long(chunk.after.is_none(), chunk.until.is_none());
         let stream = self.primary.stream(&self.doing, &statement, &parameters).await?;
-        let mut rows = Rows::new(self.primary, stream, false);
+        let mut rows = Rows::in_pieces(self.primary, stream);
         while let Some(piece) = rows.next().await? {
             self.lines.push(shape, &piece)?;
             self.flush_if_many().await?;

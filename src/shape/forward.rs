@@ -8,7 +8,7 @@ const SHORT: u64 = 64 << 10;
 
 impl Shape {
     /// The condition that the row of a table called `t` is short; nothing if all are.
-    fn is_short(&self) -> Option<String> {
+    pub(super) fn is_short(&self) -> Option<String> {
         let sized = Some(self.sizes(&self.sized, "octet_length")).filter(|sum| !sum.is_empty());
         let unmeasured = Some(self.sizes(&self.unmeasured, "pg_column_size")).filter(|sum| !sum.is_empty());
         let limits = [sized.map(|sum| (sum, SHORT)), unmeasured.map(|sum| (sum, SURELY_PRINTABLE))];

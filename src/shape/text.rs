@@ -25,12 +25,15 @@ pub fn key_arrays<'a>(width: usize, keys: impl Iterator<Item = &'a Key>) -> Vec<
 
 fn push_element(text: &str, array: &mut String) {
     array.push('"');
-    for c in text.chars() {
-        if matches!(c, '"' | '\\') {
-            array.push('\\');
-        }
-        array.push(c);
+    let mut rest = text;
+    while let Some(at) = memchr::memchr2(b'"', b'\\', rest.as_bytes()) {
+        let (plain, special) = rest.split_at(at);
+        array.push_str(plain);
+        array.push('\\');
+        array.push_str(&special[..1]);
+        rest = &special[1..];
     }
+    array.push_str(rest);
     array.push('"');
 }
 

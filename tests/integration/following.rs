@@ -42,6 +42,25 @@ async fn changes_arrive_without_a_broker() {
     changes_arrive(Mode::Postgres).await;
 }
 
+/// New rows are written without looking for old ones; where one is in the way, somebody wrote it on the replica.
+#[tokio::test]
+async fn a_row_that_somebody_wrote_on_a_replica_gives_way_to_a_new_one() {
+    let world: World = world(Mode::Broker, 1).build().await;
+    world.primary().execute(USERS).await;
+    let _pgfanout = begin(&world);
+    until_same(&world, &["users"]).await;
+    for (local, new) in
+        [("5000", "VALUES (5000, 'one')"), ("6050", "SELECT n, 'many' FROM generate_series(6000, 6100) n")]
+    {
+        // The replica stands at the end of a batch then.
+        world.primary().execute("UPDATE users SET name = name || '!' WHERE id = 1").await;
+        until_same(&world, &["users"]).await;
+        world.replica(1).execute(&format!("INSERT INTO users VALUES ({local}, 'local')")).await;
+        world.primary().execute(&format!("INSERT INTO users {new}")).await;
+        until_same(&world, &["users"]).await;
+    }
+}
+
 /// An application without any right but one reads on a replica what it has written on the primary.
 async fn writes_are_read(mode: Mode) {
     let world: World = world(mode, 1).build().await;

@@ -283,6 +283,23 @@ async fn an_old_record_is_written_as_a_new_one() {
 }
 
 #[tokio::test]
+async fn a_statement_that_changes_very_many_rows_tells_of_them_by_their_keys() {
+    let mut scene = Scene::start("CREATE TABLE t (id int PRIMARY KEY, v int)", "", "").await;
+    scene.told_of("INSERT INTO t SELECT n, 0 FROM generate_series(1, 10001) n", 10_001).await;
+    let olds = |lines: Vec<String>| {
+        let of = |line: &String| line.split_once(r#""old_record":"#).unwrap().1.contains(r#","v":"#);
+        lines.iter().filter(|line| of(line)).count()
+    };
+    let few = scene.told_of("UPDATE t SET v = 1 WHERE id < 10001", 10_000).await;
+    assert_eq!(olds(few), 10_000);
+    let many = scene.told_of("UPDATE t SET v = 2", 10_001).await;
+    assert!(many.contains(&r#"{"schema":"public","table":"t","operation":"UPDATE","new_record":{"id":7,"v":2},"old_record":{"id":7}}"#.to_owned()));
+    assert_eq!(olds(many), 0);
+    assert_eq!(olds(scene.told_of("DELETE FROM t", 10_001).await), 0);
+    until_same(&scene.world, &["t"]).await;
+}
+
+#[tokio::test]
 async fn the_headers_say_which_piece_of_history_it_is() {
     let mut scene =
         Scene::start("CREATE TABLE t (id int PRIMARY KEY)", "max_changes_per_message = 2", "").await;
