@@ -9,7 +9,7 @@ use std::{
 use super::{
     Scope, cpu,
     probe::Prober,
-    results::{Course, Results},
+    results::{Course, Results, median},
     stage::{Stage, System},
 };
 
@@ -42,6 +42,57 @@ pub(crate) async fn absent(stage: &mut Stage, scope: &Scope, results: &mut Resul
     }
 }
 
+/// What came of a load.
+pub(crate) struct Loaded {
+    told: Told,
+    /// When each probe was written, in seconds, and how long it took to be seen in milliseconds.
+    delays: Course,
+    /// How long after the load its last change was seen.
+    drained: Duration,
+    spent: cpu::Spent,
+    changes: f64,
+}
+
+impl Loaded {
+    pub(crate) const fn tps(&self) -> f64 {
+        self.told.tps
+    }
+
+    pub(crate) fn median_delay(&self) -> f64 {
+        median(&self.delays.iter().map(|delay| delay.1).collect::<Vec<_>>())
+    }
+
+    /// Microseconds of a processor for each change, of so many seconds in all.
+    fn each(&self, seconds: f64) -> f64 {
+        seconds * 1e6 / self.changes
+    }
+
+    /// What each change cost the primary, in microseconds of a processor.
+    pub(crate) fn primary(&self) -> f64 {
+        self.each(self.spent.primary())
+    }
+}
+
+/// Loads a system that has begun, by one of pgbench's scripts.
+pub(crate) async fn load(
+    stage: &Stage,
+    system: System,
+    (script, changes_each): (&str, f64),
+    (clients, seconds, rate): (u32, u32, Option<u32>),
+) -> Loaded {
+    let mut prober = Prober::new(stage, system).await;
+    let before = cpu::used(stage);
+    let load = pgbench(stage, system, script, (clients, seconds, rate));
+    let (told, delays) = probing(load, &mut prober, Instant::now()).await;
+    // Of what was written all that is still under way is to be counted too.
+    let ended = Instant::now();
+    let number = prober.write().await;
+    let drained = prober.seen(number).await.duration_since(ended);
+    let spent = before.until(&cpu::used(stage));
+    let changes = told.tps * f64::from(seconds) * changes_each;
+    Loaded { told, delays, drained, spent, changes }
+}
+
 async fn measure(
     stage: &mut Stage,
     scope: &Scope,
@@ -51,37 +102,27 @@ async fn measure(
     system: System,
 ) {
     stage.begin(system).await;
-    let mut prober = Prober::new(stage, system).await;
-    let before = cpu::used(stage);
-    let load = pgbench(stage, system, script, clients, scope.seconds);
-    let started = Instant::now();
-    let (told, delays) = probing(load, &mut prober, started).await;
-    // Of what was written all that is still under way is to be counted too.
-    let ended = Instant::now();
-    let number = prober.write().await;
-    let drained = prober.seen(number).await.duration_since(ended);
-    let spent = before.until(&cpu::used(stage));
-    let changes = told.tps * f64::from(scope.seconds) * changes_each;
-    let each = |seconds: f64| seconds * 1e6 / changes;
+    let loaded = load(stage, system, (script, changes_each), (clients, scope.seconds, None)).await;
     let mut add = |what: &str, value: f64| {
         results.add(workload, &format!("{clients} clients: {what}"), system, value);
     };
-    add("tps", told.tps);
-    add("CPU of the primary a change, µs", each(spent.primary()));
-    add("CPU of its application sessions a change, µs", each(spent.primary_of(cpu::Stagehand::Application)));
+    add("tps", loaded.tps());
+    add("CPU of the primary a change, µs", loaded.primary());
+    let of = |stagehand| loaded.each(loaded.spent.primary_of(stagehand));
+    add("CPU of its application sessions a change, µs", of(cpu::Stagehand::Application));
     if system.replicates() {
-        let replication = spent.primary_of(cpu::Stagehand::Replication);
-        add("CPU of its replicating sessions a change, µs", each(replication));
-        add("CPU of a replica a change, µs", each(spent.replica()));
-        add("longest delay, ms", delays.iter().map(|delay| delay.1).fold(0.0, f64::max));
-        add("median delay, ms", super::results::median(&delays.iter().map(|d| d.1).collect::<Vec<_>>()));
-        add("drained after, ms", drained.as_secs_f64() * 1e3);
+        add("CPU of its replicating sessions a change, µs", of(cpu::Stagehand::Replication));
+        add("CPU of a replica a change, µs", loaded.each(loaded.spent.replica()));
+        add("longest delay, ms", loaded.delays.iter().map(|delay| delay.1).fold(0.0, f64::max));
+        add("median delay, ms", loaded.median_delay());
+        add("drained after, ms", loaded.drained.as_secs_f64() * 1e3);
     }
     if let Some(pgfanout) = &stage.pgfanout {
-        add("CPU of the broker a change, µs", each(spent.broker));
-        add("CPU of pgfanout a change, µs", each(spent.pgfanout));
+        add("CPU of the broker a change, µs", loaded.each(loaded.spent.broker));
+        add("CPU of pgfanout a change, µs", loaded.each(loaded.spent.pgfanout));
         add("RSS, MiB", pgfanout.peak_rss_bytes() as f64 / f64::from(1 << 20));
     }
+    let Loaded { told, delays, .. } = loaded;
     results.course(workload, &format!("{clients} clients: transactions a second"), system, told.course);
     if system.replicates() {
         results.course(workload, &format!("{clients} clients: delay, ms"), system, delays);
@@ -106,16 +147,17 @@ async fn probing(load: impl Future<Output = Told>, prober: &mut Prober, started:
     }
 }
 
+/// Runs pgbench with so many clients, for so many seconds, at so many transactions a second or as many as can be.
 fn pgbench(
     stage: &Stage,
     system: System,
     script: &str,
-    clients: u32,
-    seconds: u32,
+    (clients, seconds, rate): (u32, u32, Option<u32>),
 ) -> impl Future<Output = Told> + use<> {
     let mut command = Command::new(stage.primary().program("pgbench"));
     command.args(["--no-vacuum", "--jobs", "2", "--progress", "1", "--protocol", "prepared"]);
     command.args(["--client", &clients.to_string(), "--time", &seconds.to_string()]);
+    command.args(rate.map(|rate| format!("--rate={rate}")));
     command.args(["--builtin", script, &stage.primary().url(system.database())]);
     let run = tokio::task::spawn_blocking(move || {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it is there");
