@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     batch::{Batch, PART_BYTES, PART_TABLES, Part},
+    broker::Confirmed,
     change::{Before, push_heartbeat},
     error::{Error, Result},
     life::Failed,
@@ -40,39 +41,41 @@ pub struct Named<'a> {
     pub epoch: &'a str,
     /// The batch's start.
     pub from: &'a Snapshot,
+    /// Where batches go on if this one, and those before it that the broker may not have, are lost.
+    pub again_from: &'a Snapshot,
 }
 
-/// Publishes the delta as a batch. It gets its name while its rows are read, and is shown to nobody before.
-/// Returns its number, or nothing if the publisher failed and it has to be cut anew.
+/// Hands the delta to the publisher as a batch. It gets its name while its rows are read, and is shown to nobody before.
+/// Returns its number and who hears that the broker has it, or nothing if the publisher failed and it has to be cut anew.
 ///
 /// # Errors
 /// When the primary fails.
 pub async fn publish(
     delta: Delta<'_>,
-    Named { control, epoch, from }: Named<'_>,
+    Named { control, epoch, from, again_from }: Named<'_>,
     limits: Limits,
     publisher: &Addr<Publisher>,
-) -> Result<Option<i64>> {
+) -> Result<Option<(i64, Confirmed)>> {
     let to = delta.to()?.clone();
     let (name, named) = oneshot::channel();
     let naming = async {
-        let batch = record(control, epoch, None, from, &to).await?;
+        let batch = record(control, epoch, None, again_from, &to).await?;
         let number = batch.number;
-        let _ = name.send(batch);
+        let _ = name.send(Batch { from: from.clone(), ..batch });
         Ok::<_, Error>(number)
     };
     let (number, published) = join(naming, send(delta, named, limits, publisher)).await;
     let (number, published) = (number?, published?);
-    Ok(published.then_some(number))
+    Ok(published.map(|confirmed| (number, confirmed)))
 }
 
-/// Sends the delta as the batch that is `named` meanwhile; false if the publisher failed, or no name came.
+/// Sends the delta as the batch that is `named` meanwhile; nothing if the publisher failed, or no name came.
 async fn send(
     delta: Delta<'_>,
     named: oneshot::Receiver<Batch>,
     limits: Limits,
     publisher: &Addr<Publisher>,
-) -> Result<bool> {
+) -> Result<Option<Confirmed>> {
     let mut parts = Parts {
         publisher,
         limits,
@@ -94,8 +97,8 @@ async fn send(
         Err(stop) => Err(stop),
     };
     match published {
-        Ok(()) => Ok(true),
-        Err(Stop::GivenUp) => Ok(false),
+        Ok(confirmed) => Ok(confirmed),
+        Err(Stop::GivenUp) => Ok(None),
         Err(Stop::Primary(error)) => Err(error),
     }
 }
@@ -250,7 +253,8 @@ impl Parts<'_> {
         Ok(())
     }
 
-    async fn publish(&mut self, last: bool) -> Result<(), Stop> {
+    /// Publishes what is gathered; with the last part, returns who hears of them all.
+    async fn publish(&mut self, last: bool) -> Result<Option<Confirmed>, Stop> {
         if let Some(named) = self.named.take() {
             self.batch = named.await.ok();
         }
@@ -265,7 +269,7 @@ impl Parts<'_> {
         self.changes = 0;
         self.sealed = false;
         match self.publisher.send(Publish(part)).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(confirmed)) => Ok(confirmed),
             Ok(Err(Failed)) | Err(_) => Err(Stop::GivenUp),
         }
     }

@@ -53,8 +53,8 @@
 //! 4. [`pg_listener`] is woken, and its session ([`listening`]) opens a [delta](primary::delta) over the tables
 //!    that changed lately; where there are none, it [looks](primary::look) first. While it reads the rows, and
 //!    [cuts](cut) them into parts, it records the [batch](primary::batch) on the primary, which flushes all that
-//!    the delta saw; no part is shown to anybody before. [`publisher`] hands them to the [broker] and answers when
-//!    the broker has the batch safe. Under load batches gather for a while first.
+//!    the delta saw; no part is shown to anybody before. [`publisher`] hands them to the [broker] and tells when
+//!    the broker has the batch safe; the next one is cut meanwhile. Under load batches gather for a while first.
 //! 5. For each replica, [`consumer`] takes deliveries, and offers their parts to its [`applier`], until
 //!    they are committed; then it acknowledges. [`applying`] asks the [`protocol`] what is due.
 //! 6. On the [replica]: [`replica::apply`] writes a part (TRUNCATE, then the keys are deleted, then the rows

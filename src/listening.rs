@@ -4,6 +4,7 @@ mod capturing;
 mod pace;
 mod probes;
 mod recent;
+mod under_way;
 
 use std::{
     cell::Cell,
@@ -15,6 +16,7 @@ use actix::Addr;
 use pace::Pace;
 use probes::Probes;
 use recent::Recent;
+use under_way::{Lost, UnderWay};
 
 use crate::{
     config::{Config, Problem},
@@ -86,7 +88,7 @@ pub struct Listening {
     control: Session,
     reader: Reader,
     epoch: String,
-    /// The end of the last batch; without a broker, of the last look that found something.
+    /// The end of the last batch that was handed over; without a broker, of the last look that found something.
     from: Snapshot,
     gate: Gate,
     pace: Pace,
@@ -98,8 +100,8 @@ pub struct Listening {
     safety_poll: Duration,
     /// Whether the appliers were told that there is a listener again.
     greeted: bool,
-    /// The last batch, if it is not noted yet that it was published.
-    unnoted: Option<(i64, Instant)>,
+    /// Batches of which the broker has not told yet, or of which it is not noted yet, that it has them.
+    under_way: UnderWay,
     /// Tables that are to be captured and whose writers did not end yet.
     uncaptured: Vec<Wanted>,
     capture_tried: Instant,
@@ -150,7 +152,7 @@ impl Listening {
             notify: installation.notify,
             safety_poll: config.primary.safety_poll,
             greeted: false,
-            unnoted: None,
+            under_way: UnderWay::default(),
             uncaptured: Vec::new(),
             problems: Vec::new(),
             resolved: Instant::now(),
@@ -183,10 +185,9 @@ impl Listening {
         if !self.uncaptured.is_empty() && self.capture_tried.elapsed() >= CAPTURE_INTERVAL {
             self.capture().await?;
         }
-        let since = Since { from: self.from.clone(), tables: None };
         let next = match publisher {
-            Some(publisher) => self.cut(publisher, since).await?,
-            None => self.tell(since).await?,
+            Some(publisher) => self.cut(publisher).await?,
+            None => self.tell().await?,
         };
         // Afterwards: what waits only to be cut is not what somebody keeps us from trimming.
         if self.trimmed.elapsed() >= TRIM_INTERVAL {
@@ -198,13 +199,14 @@ impl Listening {
     }
 
     /// Without a broker: looks whether the appliers have anything to read.
-    async fn tell(&mut self, since: Since) -> Result<Next> {
+    async fn tell(&mut self) -> Result<Next> {
         if !std::mem::replace(&mut self.greeted, true) {
             // What was committed before we came: nobody else tells the appliers.
             return Ok(Next::changed(Duration::ZERO));
         }
         self.pace.begin(Instant::now());
         let asked = self.probes.asked();
+        let since = Since { from: self.from.clone(), tables: None };
         let look = look(&self.control, &since).await?;
         if look.tables.is_empty() && asked.is_none() {
             return self.rest(&look.now).await;
@@ -215,9 +217,14 @@ impl Listening {
     }
 
     /// Cuts the next batch, and has it published.
-    async fn cut(&mut self, publisher: &Addr<Publisher>, since: Since) -> Result<Next> {
+    async fn cut(&mut self, publisher: &Addr<Publisher>) -> Result<Next> {
         let (at_once, later) = (Next::changed(Duration::ZERO), Next::changed(RETRY));
+        if let Err(Lost(from)) = self.under_way.settle().await {
+            self.from = from;
+            return Ok(later);
+        }
         self.pace.begin(Instant::now());
+        let since = Since { from: self.from.clone(), tables: None };
         let asked = self.probes.asked();
         let mut changed = self.recent.tables();
         if changed.is_empty() {
@@ -244,12 +251,14 @@ impl Listening {
             Ok(Cut::Open(delta)) => {
                 let (to, entries) = (delta.to()?.clone(), delta.entries());
                 self.recent.add(&delta.tables().map(|table| (table.id, table.definition)).collect());
-                let named = cut::Named { control: &self.control, epoch: &self.epoch, from: &self.from };
+                let again_from = self.under_way.start().unwrap_or(&self.from);
+                let named =
+                    cut::Named { control: &self.control, epoch: &self.epoch, from: &self.from, again_from };
                 match cut::publish(delta, named, self.limits, publisher).await? {
                     None => Ok(later),
-                    Some(number) => {
-                        self.from = to;
-                        self.unnoted = Some((number, Instant::now()));
+                    Some((number, confirmed)) => {
+                        let from = std::mem::replace(&mut self.from, to);
+                        self.under_way.add(number, from, confirmed);
                         self.batches.set(self.batches.get() + 1);
                         self.probes.answer(asked);
                         if asked.is_some() {
@@ -289,7 +298,7 @@ impl Listening {
 
     /// How long to wait when all up to a moment is passed on, if whatever comes later will notify.
     fn until_notified(&self, passed_on: &Snapshot) -> Option<Duration> {
-        let note = self.unnoted.is_some().then_some(NOTE_AFTER);
+        let note = self.under_way.is_to_note().then_some(NOTE_AFTER);
         let capture = (!self.uncaptured.is_empty()).then_some(CAPTURE_INTERVAL);
         let sooner = note.into_iter().chain(capture).min();
         let wait = self.safety_poll.min(sooner.unwrap_or(Duration::MAX));
@@ -299,7 +308,7 @@ impl Listening {
     /// Nothing changed: sets the flag, then waits as long as somebody may not have seen it.
     async fn rest(&mut self, now: &Snapshot) -> Result<Next> {
         // Not after each single batch.
-        if self.unnoted.is_some_and(|(_, at)| at.elapsed() >= NOTE_AFTER) {
+        if self.under_way.unnoted_since().is_some_and(|at| at.elapsed() >= NOTE_AFTER) {
             self.note_published().await?;
         }
         let after = if !self.notify {
@@ -318,10 +327,13 @@ impl Listening {
         Ok(Next { changed: false, probed: false, after })
     }
 
-    /// Notes that the last batch was published.
+    /// Notes that the last batch was published, once the broker has told.
     async fn note_published(&mut self) -> Result<()> {
-        match self.unnoted.take() {
-            Some((number, _)) => mark_published(&self.control, number).await,
+        if let Err(Lost(from)) = self.under_way.settle_all().await {
+            self.from = from;
+        }
+        match self.under_way.take_unnoted() {
+            Some(number) => mark_published(&self.control, number).await,
             None => Ok(()),
         }
     }
@@ -334,7 +346,7 @@ impl Listening {
             "changes were trimmed from the changelog before they could be published; replicas that lack them \
              are copied anew"
         );
-        self.unnoted = None;
+        self.under_way.forget();
         self.from = start_anew(&self.control).await?;
         Ok(Next::changed(Duration::ZERO))
     }

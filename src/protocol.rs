@@ -70,8 +70,9 @@
 //! **Nothing is lost.** Let a transaction be committed on the primary and not on a replica, everything being
 //! up again. Either the publisher has not cut it yet: it looks at the changelog whenever it is notified, and
 //! at times anyway. Or it has, in a batch to `t`, which is published, cut again from the same start, or lost.
-//! Batches form a chain: the next one starts where the last *published* one ended, and what is not known to
-//! be published starts again. If every part reaches the replica, it applies them. If one does not, then
+//! Batches form a chain: the next one starts where the last one ended that was handed to the broker, and what is not
+//! known to be published starts again: the record of a batch holds where the first one started of which that was not
+//! known when it was cut. If every part reaches the replica, it applies them. If one does not, then
 //! either a later part or batch does not fit and the replica catches up; or none follows, and the replica,
 //! which reports its position and hears how far batches were published, catches up since it stays behind.
 //! Messages are acknowledged after the commit, or when they are written in an open transaction: if that one

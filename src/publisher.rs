@@ -1,4 +1,4 @@
-//! The actor that hands batches to the broker, and answers when the broker has them safe.
+//! The actor that hands batches to the broker, and tells when the broker has them safe.
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, AtomicResponse, Context, Handler,
@@ -7,7 +7,7 @@ use actix::{
 
 use crate::{
     batch::Part,
-    broker::Publishing,
+    broker::{Confirmed, Publishing},
     config,
     error::{Error, Result},
     life::{Ending, Failed, Life},
@@ -43,10 +43,10 @@ impl Readiness {
     }
 }
 
-/// Publishes a part of a batch. The answer to the last part means that the broker has the whole batch;
-/// after a failure none of it may be taken as published.
+/// Publishes a part of a batch. The answer to the last part hears that the broker has the whole batch, while others
+/// may be published; after a failure none of it may be taken as published.
 #[derive(Message)]
-#[rtype(result = "Result<(), Failed>")]
+#[rtype(result = "Result<Option<Confirmed>, Failed>")]
 pub struct Publish(pub Part);
 
 /// Makes sure that what is published reaches every queue.
@@ -153,24 +153,17 @@ impl Handler<Ready> for Publisher {
 }
 
 impl Handler<Publish> for Publisher {
-    type Result = AtomicResponse<Self, Result<(), Failed>>;
+    type Result = AtomicResponse<Self, Result<Option<Confirmed>, Failed>>;
 
     fn handle(&mut self, Publish(part): Publish, _: &mut Self::Context) -> Self::Result {
         let session = self.life.take();
         let publishing = async move {
             let mut session = session.map_err(|Failed| None)?;
-            let published = async {
-                session.publish(&part).await?;
-                if part.last { session.confirm_all().await } else { Ok(()) }
-            };
-            match published.await {
-                Ok(()) => Ok((session, Ok((u64::from(part.last), part.body.len() as u64)))),
+            match session.publish(&part).await {
+                Ok(confirmed) => Ok((session, Ok((confirmed, part.body.len() as u64)))),
                 // The connection is good, and tells when the broker accepts messages again: a new one
                 // would have to publish to find out.
-                Err(Error::Blocked) => {
-                    session.abandon();
-                    Ok((session, Err(Failed)))
-                }
+                Err(Error::Blocked) => Ok((session, Err(Failed))),
                 Err(error) => Err(Some(error)),
             }
         };
@@ -180,14 +173,17 @@ impl Handler<Publish> for Publisher {
                 this.note_blocked(true);
                 Err(Failed)
             }
-            Ok((session, Ok((batches, bytes)))) => {
-                if batches > 0 && session.is_to_bind() {
+            Ok((session, Ok((confirmed, bytes)))) => {
+                if confirmed.is_some() && session.is_to_bind() {
                     let _ = context.address().try_send(Bind);
                 }
-                this.life.keep(session);
-                this.batches += batches;
+                this.batches += u64::from(confirmed.is_some());
                 this.bytes += bytes;
-                Ok(())
+                match session.has_confirmed() {
+                    true => this.life.keep(session),
+                    false => this.life.put_back(session),
+                }
+                Ok(confirmed)
             }
             Err(error) => {
                 this.fail(error, context);

@@ -3,6 +3,7 @@
 //! Publishing and consuming have a connection each: a broker short of memory or disk stops reading from
 //! whole connections. None of them recovers by itself; the actors do that, one way for all failures.
 
+mod confirming;
 mod deliveries;
 mod headers;
 mod publishing;
@@ -10,6 +11,7 @@ mod seal;
 mod shallow;
 pub mod trial;
 
+pub use confirming::Confirmed;
 pub use deliveries::{Deliveries, next};
 pub use headers::{NoPart, part};
 pub use publishing::Publishing;

@@ -1,17 +1,19 @@
 //! The publisher's connection: confirmed, mandatory, persistent, a window of messages on the way.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::try_join_all;
 use lapin::{
-    Channel, Confirmation, Connection, PublisherConfirm,
+    Channel, Connection,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 
-use super::{bind, channel, connect, declare, headers::properties};
+use super::{
+    bind, channel,
+    confirming::{CONFIRM_LIMIT, Confirmed, Confirming, unless_blocked},
+    connect, declare,
+    headers::properties,
+};
 use crate::{
     batch::Part,
     config,
@@ -19,12 +21,6 @@ use crate::{
     postgres::{ANSWER_LIMIT, within},
     secret::Secret,
 };
-
-/// How long a message may wait for the broker's word.
-const CONFIRM_LIMIT: Duration = Duration::from_secs(60);
-
-/// How often to look whether the broker, while it owes a word, has told that it accepts nothing.
-const BLOCKED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often, at most, the queues are bound again: somebody may have taken a binding, a queue or the
 /// exchange away, and as long as one queue is left the broker does not say so. What is lost until then is caught up.
@@ -37,10 +33,7 @@ pub struct Publishing {
     exchange: String,
     replicas: Vec<String>,
     bound: Instant,
-    /// Published and not confirmed yet, oldest first.
-    unconfirmed: VecDeque<PublisherConfirm>,
-    /// How many may be unconfirmed.
-    window: usize,
+    confirming: Confirming,
     /// What messages are sealed with.
     key: Option<Secret>,
 }
@@ -59,14 +52,14 @@ impl Publishing {
             channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(Error::broker(doing))
         })
         .await?;
+        let confirming = Confirming::new(connection.status().clone(), broker.confirm_window);
         Ok(Self {
             connection,
             channel,
+            confirming,
             exchange: broker.exchange.clone(),
             replicas: replicas.to_vec(),
             bound: Instant::now(),
-            unconfirmed: VecDeque::new(),
-            window: broker.confirm_window,
             key: broker.hmac_keys.first().cloned(),
         })
     }
@@ -77,11 +70,12 @@ impl Publishing {
         self.connection.status().blocked()
     }
 
-    /// Whether the connection is there.
+    /// Whether the connection is there, and all that was published on it is accepted as far as the broker has told.
     ///
     /// # Errors
-    /// When it is gone.
+    /// When it is gone, or a message was refused or reached no queue.
     pub fn check(&self) -> Result<()> {
+        self.confirming.check()?;
         match self.connection.status().connected() {
             true => Ok(()),
             false => Err(Error::Disconnected("broker: the publisher's connection broke".to_owned())),
@@ -109,20 +103,23 @@ impl Publishing {
         Ok(())
     }
 
-    /// Forgets what was published: its batch is given up.
-    pub fn abandon(&mut self) {
-        self.unconfirmed.clear();
+    /// Whether the broker has accepted anything on this connection.
+    #[must_use]
+    pub fn has_confirmed(&self) -> bool {
+        self.confirming.has_confirmed()
     }
 
-    /// Publishes a part, and waits for the oldest confirm when the window is full.
+    /// Publishes a part, once there is room in the window. With the last part of a batch it returns who hears that the
+    /// broker has all of it.
     ///
     /// # Errors
     /// When the link breaks, or an earlier message was refused or reached no queue; [`Error::Blocked`] when
     /// the broker accepts nothing: the connection is good then, and what was sent arrives later.
-    pub async fn publish(&mut self, part: &Part) -> Result<()> {
-        while self.unconfirmed.len() >= self.window {
-            self.confirm_oldest().await?;
+    pub async fn publish(&mut self, part: &Part) -> Result<Option<Confirmed>> {
+        if part.number == 0 {
+            self.confirming.begin();
         }
+        let room = self.confirming.room().await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
         let properties = properties(part, now, self.key.as_ref());
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
@@ -133,50 +130,7 @@ impl Publishing {
             sent.await.map_err(Error::broker("publishing"))
         };
         let publishing = within(CONFIRM_LIMIT, "broker: publishing", publishing);
-        let confirm = unless_blocked(&self.connection, publishing).await?;
-        self.unconfirmed.push_back(confirm);
-        Ok(())
-    }
-
-    /// Waits until all that was published is confirmed.
-    ///
-    /// # Errors
-    /// As [`Self::publish`].
-    pub async fn confirm_all(&mut self) -> Result<()> {
-        while !self.unconfirmed.is_empty() {
-            self.confirm_oldest().await?;
-        }
-        Ok(())
-    }
-
-    async fn confirm_oldest(&mut self) -> Result<()> {
-        let Some(confirm) = self.unconfirmed.pop_front() else { return Ok(()) };
-        let doing = "waiting for a confirm";
-        let confirming = async { confirm.await.map_err(Error::broker(doing)) };
-        let doing = format!("broker: {doing}");
-        match unless_blocked(&self.connection, within(CONFIRM_LIMIT, &doing, confirming)).await? {
-            // An acknowledged message that comes back reached no queue at all.
-            Confirmation::Ack(None) => Ok(()),
-            Confirmation::Ack(Some(_)) => Err(Error::Disconnected(
-                "broker: a message reached no queue; the queues are declared again".to_owned(),
-            )),
-            Confirmation::Nack(_) | Confirmation::NotRequested => {
-                Err(Error::Disconnected("broker: a message was not accepted".to_owned()))
-            }
-        }
-    }
-}
-
-/// Waits for the broker's word, but not for that of one which says nothing until it has memory or disk again.
-async fn unless_blocked<T>(connection: &Connection, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let blocked = async {
-        while !connection.status().blocked() {
-            tokio::time::sleep(BLOCKED_INTERVAL).await;
-        }
-    };
-    tokio::select! {
-        biased;
-        result = work => result,
-        () = blocked => Err(Error::Blocked),
+        let confirm = unless_blocked(self.connection.status(), publishing).await?;
+        self.confirming.owe(room, confirm, part.last)
     }
 }

@@ -9,8 +9,12 @@ const BUSY: u32 = 4;
 /// How many looks in a row find nothing before commits notify again.
 const QUIET: u32 = 5;
 
-/// Between looks while none notifies; and between batches that follow one another at once.
+/// Between looks while none notifies.
 const TICK: Duration = Duration::from_millis(2);
+
+/// From the beginning of a batch to that of the next one while it is the delay that counts: each costs all processes
+/// on its way some milliseconds together, whatever is in it.
+const BEAT: Duration = Duration::from_millis(3);
 
 /// Up to so many changes a second each is passed on as soon as can be.
 const LIGHT: f64 = 1000.0;
@@ -44,8 +48,8 @@ impl Pace {
     }
 
     /// Whether there is always more.
-    pub(super) const fn is_busy(&self) -> bool {
-        self.in_a_row >= BUSY
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_a_row >= BUSY && self.rate >= LIGHT
     }
 
     /// Looks for changes from now on.
@@ -59,12 +63,12 @@ impl Pace {
         self.in_vain = 0;
         self.in_a_row = match self.began.duration_since(self.ended) < TICK {
             true => self.in_a_row.saturating_add(1),
-            false if self.is_busy() => self.in_a_row,
+            false if self.in_a_row >= BUSY => self.in_a_row,
             false => 0,
         };
         let since = std::mem::replace(&mut self.ended, now);
         self.note(changes, self.ended.duration_since(since));
-        self.room()
+        self.room().unwrap_or_else(|| BEAT.saturating_sub(now.duration_since(self.began)))
     }
 
     /// Found nothing. Returns when to look again if commits do not notify; nothing if it is time that they do.
@@ -84,9 +88,10 @@ impl Pace {
         self.rate += weight * (changes as f64 / seconds - self.rate);
     }
 
-    /// How long a batch may grow under the load of late.
-    fn room(&self) -> Duration {
-        TICK.max(self.longest.mul_f64(((self.rate - LIGHT) / (HEAVY - LIGHT)).clamp(0.0, 1.0)))
+    /// How long a batch may grow under the load of late, if that is heavy.
+    fn room(&self) -> Option<Duration> {
+        let room = self.longest.mul_f64(((self.rate - LIGHT) / (HEAVY - LIGHT)).clamp(0.0, 1.0));
+        Some(room).filter(|room| *room > BEAT)
     }
 }
 
@@ -102,18 +107,18 @@ mod tests {
         for _ in 0..BUSY {
             assert!(!pace.is_busy());
             pace.begin(now);
-            now += TICK * 3;
-            assert_eq!(pace.found(1, now), TICK);
+            now += TICK;
+            assert_eq!(pace.found(1000, now), BEAT - TICK, "from the beginning of one to that of the next");
             now += TICK / 2;
         }
         pace.begin(now);
-        pace.found(1, now);
+        pace.found(1000, now);
         assert!(pace.is_busy());
         for _ in 1..QUIET {
             assert_eq!(pace.found_nothing(), Some(TICK));
         }
         pace.begin(now + TICK * 4);
-        pace.found(1, now + TICK * 5);
+        pace.found(1000, now + TICK * 5);
         assert!(pace.is_busy(), "it is, until looks find nothing");
         for _ in 1..QUIET {
             assert_eq!(pace.found_nothing(), Some(TICK));
@@ -134,11 +139,11 @@ mod tests {
             for _ in 0..1000 {
                 let time = pause + Duration::from_millis(5);
                 pace.note((rate * time.as_secs_f64()).round() as u64, time);
-                pause = pace.room();
+                pause = pace.room().unwrap_or_default();
             }
             pause
         };
-        assert_eq!(under(600.0), TICK, "few changes do not wait");
+        assert_eq!(under(600.0), Duration::ZERO, "few changes do not wait");
         let some = under(2000.0);
         assert!((40..60).contains(&some.as_millis()), "{some:?}");
         assert_eq!(under(50_000.0), longest);

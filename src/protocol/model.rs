@@ -12,7 +12,10 @@ use primary::{Commit, Primary};
 use replica::Replica;
 
 use super::{Due, Open};
-use crate::{batch::Part, snapshot::Snapshot};
+use crate::{
+    batch::{Batch, Part},
+    snapshot::Snapshot,
+};
 
 type Rows = BTreeMap<u8, u64>;
 
@@ -47,6 +50,8 @@ struct World {
     replicas: Vec<Replica>,
     /// Where the publisher goes on.
     from: Snapshot,
+    /// Batches that are handed over and not confirmed, oldest first: their numbers and where they start.
+    under_way: VecDeque<(i64, Snapshot)>,
     unnoted: Option<i64>,
     values: u64,
 }
@@ -79,7 +84,7 @@ impl World {
         };
         let replicas = vec![replica(), replica()];
         let random = fastrand::Rng::with_seed(seed);
-        Self { random, flaw, primary, replicas, from, unnoted: None, values: 0 }
+        Self { random, flaw, primary, replicas, from, under_way: VecDeque::new(), unnoted: None, values: 0 }
     }
 
     fn step(&mut self) -> Result<(), String> {
@@ -87,17 +92,15 @@ impl World {
         match self.random.u32(..100) {
             0..20 => self.write(),
             20..40 => self.end_transaction(),
-            40..52 => self.publish(),
-            52..55 => self.note(),
+            40..50 => self.publish(),
+            50..54 => self.confirm(),
+            54 => self.note(),
             55..78 => return self.deliver(at),
             78..82 => return self.report(at),
             82 => return self.isolate(at),
             83 => return self.mend(at),
             84..86 => self.crash_replica(at),
-            86..88 => {
-                self.from = self.primary.resume_from(self.flaw);
-                self.unnoted = None;
-            }
+            86..88 => self.resume(),
             88..90 => self.crash_primary(),
             90..96 => self.harm_queue(at),
             96..99 => self.trim(),
@@ -139,11 +142,19 @@ impl World {
         }
     }
 
-    /// Cuts a batch and publishes its parts; the publisher, its link, or the answer may fail at any of them.
+    /// Another publisher begins.
+    fn resume(&mut self) {
+        self.from = self.primary.resume_from(self.flaw);
+        self.under_way.clear();
+        self.unnoted = None;
+    }
+
+    /// Cuts a batch and hands over its parts; the publisher, or its link, may fail at any of them.
     fn publish(&mut self) {
         let to = self.primary.now();
         if self.primary.is_trimmed(&self.from) && self.flaw != Flaw::TrimmedIgnored {
             self.from = self.primary.anchor(self.flaw);
+            self.under_way.clear();
             self.unnoted = None;
             return;
         }
@@ -151,7 +162,9 @@ impl World {
         if delta.is_empty() {
             return;
         }
-        let batch = self.primary.record(&self.from, &to, true, self.flaw);
+        let again_from = self.under_way.front().map_or(&self.from, |(_, from)| from);
+        let recorded = self.primary.record(again_from, &to, true, self.flaw);
+        let batch = Batch { from: self.from.clone(), ..recorded };
         let size = self.random.usize(1..=delta.len());
         let chunks: Vec<_> = delta.chunks(size).collect();
         let stop = self.random.usize(..chunks.len() * 4 + 2);
@@ -163,15 +176,27 @@ impl World {
                 replica.queue.push_back(part.clone());
             }
         }
-        // The last confirm may be lost, too.
         if stop > chunks.len() {
-            self.unnoted = Some(batch.number);
-            self.from = to;
+            self.under_way.push_back((batch.number, std::mem::replace(&mut self.from, to)));
         }
     }
 
-    /// Notes on the primary that the last batch was published.
+    /// Hears of the oldest batch under way that the broker has it, or that it may not.
+    fn confirm(&mut self) {
+        let Some((number, from)) = self.under_way.pop_front() else { return };
+        if self.random.u8(..4) > 0 {
+            self.unnoted = Some(number);
+        } else {
+            self.under_way.clear();
+            self.from = from;
+        }
+    }
+
+    /// Notes on the primary that the last batch was published, when all are confirmed.
     fn note(&mut self) {
+        while !self.under_way.is_empty() {
+            self.confirm();
+        }
         let Some(number) = self.unnoted.take() else { return };
         for batch in self.primary.batches.iter_mut().filter(|batch| batch.number == number) {
             batch.published = true;
@@ -180,8 +205,7 @@ impl World {
 
     fn crash_primary(&mut self) {
         self.primary.crash();
-        self.from = self.primary.resume_from(self.flaw);
-        self.unnoted = None;
+        self.resume();
     }
 
     /// Messages get lost, come twice or out of order; a queue is emptied.
@@ -222,7 +246,7 @@ impl World {
         for at in 0..self.replicas.len() {
             self.crash_replica(at);
         }
-        self.from = self.primary.resume_from(self.flaw);
+        self.resume();
         for _ in 0..200 {
             self.publish();
             self.note();
