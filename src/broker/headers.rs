@@ -21,9 +21,12 @@ pub enum NoPart {
     /// A header is missing or makes no sense.
     #[error("a message with missing or malformed header {0}")]
     Header(&'static str),
-    /// Another version of the program made it: whatever it tells is caught up.
-    #[error("a message of format {0}, and this program reads {FORMAT}")]
-    Format(i64),
+    /// An older version of the program made it: whatever it tells is caught up.
+    #[error("a message of an older format than the {FORMAT} that this program reads")]
+    Older,
+    /// A newer version of the program made it.
+    #[error("a message of a newer format than the {FORMAT} that this program reads")]
+    Newer,
     /// There are keys, and none of them made this message.
     #[error("a message whose HMAC is of no key that we have")]
     Forged,
@@ -64,9 +67,11 @@ pub fn part(properties: &BasicProperties, body: Vec<u8>, keys: &[Secret]) -> Res
     let empty = FieldTable::default();
     let headers = properties.headers().as_ref().unwrap_or(&empty);
     // Before all else, which may have another meaning there.
-    let format = number(headers, "pgfanout-format")?;
-    if format != FORMAT {
-        return Err(NoPart::Format(format));
+    match number(headers, "pgfanout-format")? {
+        FORMAT => {}
+        // Not the number itself: whoever forges messages would have as many kinds of them told as he likes.
+        ..FORMAT => return Err(NoPart::Older),
+        _ => return Err(NoPart::Newer),
     }
     if !keys.is_empty() && !is_genuine(keys, text(headers, seal::HEADER)?.as_bytes(), headers, &body) {
         return Err(NoPart::Forged);

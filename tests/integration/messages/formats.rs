@@ -75,8 +75,8 @@ async fn messages_of_other_formats_are_refused_and_caught_up(broker: &str) {
     let mut pgfanout = program().run(&config);
     until_same(&world, &["t"]).await;
     let kinds = [
-        "message of format 2, and this program reads 1",
-        "message of format 0, and this program reads 1",
+        "message of a newer format than the 1 that this program reads",
+        "message of an older format than the 1 that this program reads",
         "malformed header pgfanout-format",
     ];
     for kind in kinds {
