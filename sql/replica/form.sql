@@ -1,6 +1,6 @@
 -- What shows cheaply whether a table was altered: its name, its columns with their types, and its partitions.
 -- Returns for each table its oid and a number that is another then. Looked at with each commit, for the tables that it
--- writes (15 to 30 µs each); TRUNCATE, VACUUM and ANALYZE leave it as it is. Reads catalogs.
+-- writes (15 to 30 us each); TRUNCATE, VACUUM and ANALYZE leave it as it is. Reads catalogs.
 SELECT
     c.oid,
     hashtext(c.relname::text)::int8
