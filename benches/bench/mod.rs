@@ -5,6 +5,7 @@
 mod behind;
 mod bulk;
 mod cpu;
+mod crowd;
 mod delays;
 mod goals;
 mod held;
@@ -18,7 +19,7 @@ pub(crate) use results::Results;
 use stage::Stage;
 
 /// All workloads that there are.
-pub(crate) const WORKLOADS: [&str; 9] = ["B1", "B2", "B3", "B4", "B5", "B6", "B8", "B9", "B10"];
+pub(crate) const WORKLOADS: [&str; 10] = ["B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B9", "B10"];
 
 /// How much is measured.
 #[derive(Clone, Debug)]
@@ -54,6 +55,7 @@ pub(crate) async fn run(scope: &Scope) -> Results {
                 "B4" => delays::single_rows(&mut stage, scope, &mut results).await,
                 "B5" => behind::copies(&mut stage, scope, &mut results).await,
                 "B6" => behind::changes(&mut stage, scope, &mut results).await,
+                "B7" => crowd::replicas(&mut stage, scope, &mut results).await,
                 "B8" => held::held_back(&mut stage, scope, &mut results).await,
                 "B10" => load::absent(&mut stage, scope, &mut results).await,
                 _ => load::idle(&mut stage, scope, &mut results).await,

@@ -121,7 +121,8 @@ impl Stage {
         let publish = "CREATE PUBLICATION everything FOR ALL TABLES";
         primary.client(System::Logical.name()).await.batch_execute(publish).await.expect("it is new");
         for system in [System::CaptureFull, System::CaptureKey] {
-            stage.program().once_well("install", &stage.config(system)).await;
+            let installed = program().once("install", &stage.config(system), &[]).await;
+            assert_eq!(installed.code, Some(0), "{installed:?}");
         }
         stage
     }
@@ -142,10 +143,6 @@ impl Stage {
     /// A connection to the system's database on the primary.
     pub(crate) async fn client(&self, system: System) -> Client {
         self.primary().client(system.database()).await
-    }
-
-    fn program(&self) -> Ran {
-        Ran(Program::new(env!("CARGO_BIN_EXE_pgfanout")))
     }
 
     fn config(&self, system: System) -> std::path::PathBuf {
@@ -191,7 +188,7 @@ impl Stage {
 
     /// Starts the program.
     pub(crate) fn start(&mut self) {
-        self.pgfanout = Some(self.program().0.run(&self.config(System::Pgfanout)));
+        self.pgfanout = Some(program().run(&self.config(System::Pgfanout)));
     }
 
     /// Has a system that replicates stop for a while.
@@ -269,11 +266,6 @@ async fn initialize(cluster: &Cluster, database: &str, scale: u32) {
 }
 
 /// The program.
-struct Ran(Program);
-
-impl Ran {
-    async fn once_well(&self, command: &str, config: &std::path::Path) {
-        let ended = self.0.once(command, config, &[]).await;
-        assert_eq!(ended.code, Some(0), "{command}: {ended:?}");
-    }
+pub(crate) fn program() -> Program {
+    Program::new(env!("CARGO_BIN_EXE_pgfanout"))
 }
