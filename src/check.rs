@@ -14,8 +14,7 @@
 //! may, or a sentence. Keys may be added, and subjects; none will change its meaning.
 //!
 //! The broker is asked by its protocol for messages alone. So of policies there only those show that keep less than a
-//! thousand messages, and its `consumer_timeout` does not: what a queue drops is caught up, and what the broker takes
-//! back comes again.
+//! thousand messages, and its `consumer_timeout` does not. What a queue drops is caught up.
 
 mod broker;
 mod primary;

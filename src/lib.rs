@@ -108,7 +108,6 @@
 //! | the primary | replicas apply what is in their queues, and wait |
 //! | the broker, or one short of memory | no batch is opened while it does not accept messages; then one delta has it all |
 //! | a binding, a queue or the exchange deleted | it is declared again before the next batch, or 5 seconds later at most |
-//! | the broker takes messages back that are not acknowledged for long (its `consumer_timeout`) | they are delivered again; those that were applied are skipped |
 //! | a message lost, a queue dropped or deleted | the next batch does not fit, or the position lags behind what was published: the replica catches up |
 //! | the beginning of a batch without its end | its transaction is rolled back; the batch is cut again, or the replica catches up |
 //! | a message that is not ours, or not [sealed](broker) by a key of ours | it is rejected to the queue `EXCHANGE.rejected` |

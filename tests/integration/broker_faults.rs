@@ -261,27 +261,3 @@ async fn a_broker_that_accepts_nothing_or_is_gone_stops_nobody() {
     assert_no_copy(&pgfanout, mark);
     assert!(pgfanout.peak_rss_bytes() < 256 << 20, "{}", pgfanout.peak_rss_bytes());
 }
-
-/// As its consumer_timeout has it do, after half an hour by default.
-#[tokio::test]
-async fn messages_that_the_broker_takes_back_come_again() {
-    let world = world(Mode::Broker, 1).own_broker().build().await;
-    world.primary().execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
-    for (name, limit) in [("consumer_timeout", 1000), ("channel_tick_interval", 500)] {
-        world.broker().ctl(&["eval", &format!("application:set_env(rabbit, {name}, {limit}).")]).await;
-    }
-    let mut pgfanout = begin(&world);
-    until_same(&world, &["t"]).await;
-    until_by_broker(&world, async |world| world.primary().execute("UPDATE t SET id = id + 10").await).await;
-    let holder = world.replica(1).client().await;
-    holder.batch_execute("BEGIN; LOCK t IN SHARE MODE").await.unwrap();
-    let mark = pgfanout.mark();
-    world.primary().execute("INSERT INTO t VALUES (2)").await;
-    let taken_back = |line: &Value| line["event"] == "failed" && line["stage"] == "consumer";
-    pgfanout.wait_for(mark, "that the channel was closed", PATIENCE, taken_back).await;
-    holder.batch_execute("COMMIT").await.unwrap();
-    until_same(&world, &["t"]).await;
-    until_by_broker(&world, async |world| world.primary().execute("UPDATE t SET id = id + 10").await).await;
-    until_same(&world, &["t"]).await;
-    assert_no_copy(&pgfanout, mark);
-}
