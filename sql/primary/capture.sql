@@ -88,7 +88,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- Whether what names a table's rows in the changelog is something else than before: the columns of its key, or their
--- types; all columns, where it has no key. captured: its row until now, or null; found_table: the table as it is.
+-- types, or what those are made of, such as the labels of an enum; all columns, where it has no key. captured: its row until now, or null; found_table: the table as it is.
 CREATE OR REPLACE FUNCTION pgfanout.names_differ(captured pgfanout.captured_table, found_table pgfanout.candidate)
 RETURNS pg_catalog.bool
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -100,6 +100,14 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
                 jsonb_array_elements(captured.shape -> 'columns') o
                 JOIN jsonb_array_elements(found_table.shape -> 'columns') n ON o -> 1 = n -> 1
             WHERE (o -> 0, o -> 2) <> (n -> 0, n -> 2)
+                AND (cardinality(captured.key_columns) = 0 OR o ->> 1 = ANY (captured.key_columns))
+        )
+        OR captured.columns <@ found_table.columns
+        AND NOT (captured.shape -> 'parts') <@ (found_table.shape -> 'parts')
+        AND EXISTS (
+            SELECT FROM jsonb_array_elements(captured.shape -> 'columns') o
+            -- PostgreSQL's own types have lower numbers, and no such parts.
+            WHERE (o ->> 2)::int8 >= 16384
                 AND (cardinality(captured.key_columns) = 0 OR o ->> 1 = ANY (captured.key_columns))
         )
     )

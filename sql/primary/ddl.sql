@@ -21,6 +21,15 @@ BEGIN
     found_table := pgfanout.with_its_key(captured, found_table);
     IF NOT pgfanout.is_current(captured, found_table, captured.old_record) THEN
         IF pgfanout.names_differ(captured, found_table) THEN
+            IF captured.shape - 'parts' = found_table.shape - 'parts' THEN
+                -- ALTER TYPE has locked no table, and is not to wait for one: the triggers still do, and who captures
+                -- at the publisher's next start finds that it is to be captured anew.
+                BEGIN
+                    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT', captured.relation::regclass);
+                EXCEPTION WHEN lock_not_available THEN
+                    RETURN;
+                END;
+            END IF;
             -- All of it is copied anew, whatever partitions came or went.
             PERFORM pgfanout.register(captured, found_table, captured.old_record);
             RETURN;

@@ -159,3 +159,30 @@ async fn a_name_that_is_somebodys_is_told_with_the_statement_that_frees_it() {
     pgfanout.wait_for_event("halted", PATIENCE).await;
     until_mended(&world, &mut pgfanout, &["\"T\""]).await;
 }
+
+/// Keys that were logged under a label are not read under another one.
+#[tokio::test]
+async fn a_label_of_a_key_may_be_renamed_while_changes_under_it_wait() {
+    let world = world(Mode::Broker, 1).build().await;
+    let setup = "CREATE TYPE label AS ENUM ('a', 'b'); CREATE DOMAIN labels AS label[];
+        CREATE TABLE keyed (k label PRIMARY KEY, v int); CREATE TABLE bag (l labels);
+        INSERT INTO keyed VALUES ('a', 1), ('b', 1); INSERT INTO bag VALUES ('{a}'), ('{b}')";
+    world.primary().execute(setup).await;
+    let mut pgfanout = begin(&world);
+    until_same(&world, &["keyed", "bag"]).await;
+    pgfanout.kill9().await;
+    // ALTER TYPE waits for nobody who reads.
+    let mut reader = world.primary().client().await;
+    let reading = reader.transaction().await.unwrap();
+    reading.query("SELECT FROM keyed", &[]).await.unwrap();
+    world.primary().execute("UPDATE keyed SET v = 2; DELETE FROM bag WHERE l = '{a}'").await;
+    world
+        .primary()
+        .execute("ALTER TYPE label RENAME VALUE 'a' TO 'c'; UPDATE keyed SET v = 3 WHERE k = 'b'")
+        .await;
+    reading.rollback().await.unwrap();
+    pgfanout = begin(&world);
+    until_mended(&world, &mut pgfanout, &["keyed", "bag"]).await;
+    world.primary().execute("UPDATE keyed SET v = 4; INSERT INTO bag VALUES ('{c}')").await;
+    until_same(&world, &["keyed", "bag"]).await;
+}

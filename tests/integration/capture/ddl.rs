@@ -125,7 +125,7 @@ async fn what_changes_rows_without_triggers_is_noted() {
                 "CREATE TYPE mood AS ENUM ('sad'); CREATE TYPE unused AS ENUM ('a'); CREATE TYPE deep AS ENUM ('a');
                 CREATE DOMAIN deeps AS deep[]; CREATE TYPE deep_range AS RANGE (SUBTYPE = deep);
                 CREATE TYPE nest AS (r deep_range[], d deeps); CREATE TYPE pair AS (n int, t text);
-                CREATE TABLE t (id mood PRIMARY KEY, v text, p pair, e nest[])",
+                CREATE TABLE t (id int PRIMARY KEY, v text, p pair, e nest[], m mood)",
             )
             .await;
         primary.capture("t").await;
