@@ -8,6 +8,7 @@ CREATE TABLE IF NOT EXISTS pgfanout.replica_installation (
     -- Digest of what was run to make all this: where it is another, it is run again.
     source text
 );
+ALTER TABLE pgfanout.replica_installation ADD COLUMN IF NOT EXISTS source text;
 
 -- Where the replica stands, written in the transaction that brings it there. One row; its key is what each
 -- batch changes: by a key that stayed one would come to it through all the versions that somebody who reads on

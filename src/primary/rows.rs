@@ -75,8 +75,8 @@ pub struct Piece {
 }
 
 impl<'a> Rows<'a> {
-    /// The rows of a group's keys, long ones in `pieces` of so many bytes: all of them, or only the first. A row that is asked for by several spellings of its key
-    /// comes once.
+    /// The rows of a group's keys, long ones in `pieces` of so many bytes: all of them, or only the first. A row that is
+    /// asked for by several spellings of its key comes once.
     ///
     /// # Errors
     /// When the link breaks.

@@ -40,7 +40,8 @@ const SCHEMA: &str = concat!(
 pub(super) async fn install(session: &Session) -> Result<()> {
     let present = "SELECT to_regclass('pgfanout.replica_installation') IS NOT NULL";
     if session.query_one("looking for our schema", present, &[]).await?.get(0) {
-        let statement = "SELECT i.version, i.source IS NOT DISTINCT FROM md5($1) AS is_current \
+        // By the row, which may have no such column yet.
+        let statement = "SELECT i.version, to_jsonb(i) ->> 'source' IS NOT DISTINCT FROM md5($1) AS is_current \
             FROM pgfanout.replica_installation i";
         let row = session.query_one("reading our schema's version", statement, &[&SCHEMA]).await?;
         let version: i32 = row.get("version");

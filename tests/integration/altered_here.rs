@@ -62,7 +62,6 @@ async fn what_a_replica_alters_harms_nothing_with_a_broker() {
 }
 
 #[tokio::test]
-#[ignore = "both modes: make large"]
 async fn what_a_replica_alters_harms_nothing_without_a_broker() {
     what_a_replica_alters_harms_nothing(Mode::Postgres).await;
 }

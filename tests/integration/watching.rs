@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use crate::{
+    broker_faults::assert_no_copy,
     messages::until_following,
     support::{Mode, PATIENCE, begin, program, until_same, world},
 };
@@ -242,4 +243,24 @@ async fn a_replica_with_a_newer_schema_is_left_as_it_is() {
     world.replica(1).execute("UPDATE pgfanout.replica_installation SET version = 1").await;
     world.primary().execute("INSERT INTO users VALUES ('a', 'b')").await;
     until_same(&world, &["users"]).await;
+}
+
+/// A replica as it was before there was any of this goes on where it stood.
+#[tokio::test]
+async fn a_replica_with_the_first_schema_is_upgraded_and_not_copied() {
+    let world = world(Mode::Postgres, 1).build().await;
+    world.primary().execute(TABLES).await;
+    let mut pgfanout = begin(&world);
+    until_following(&world).await;
+    pgfanout.terminate().await;
+    let first =
+        "DROP SCHEMA pgfanout_status CASCADE; DROP TABLE pgfanout.filled_table, pgfanout.verified_table;
+        DROP FUNCTION pgfanout.form; ALTER TABLE pgfanout.replica_installation DROP COLUMN source";
+    world.replica(1).execute(first).await;
+    let pgfanout = begin(&world);
+    world.primary().execute("INSERT INTO users VALUES ('a', 'b')").await;
+    until_same(&world, &["users"]).await;
+    assert_no_copy(&pgfanout, 0);
+    let views = "SELECT verified_at FROM pgfanout_status.verified_tables";
+    assert_eq!(world.replica(1).client().await.query(views, &[]).await.unwrap().len(), 2);
 }
