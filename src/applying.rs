@@ -197,7 +197,8 @@ impl Applying {
                     event = "conflict",
                     replica = self.replica.name,
                     batch = part.batch.number,
-                    "a part of this batch meets what a later part removes; catching up from the primary"
+                    "rows of this batch meet others: a later part removes them, or somebody wrote them here; catching up \
+                     from the primary, which replaces them"
                 );
                 self.replica.renew().await?;
                 self.catch_up_fully(true).await?;

@@ -355,8 +355,8 @@ impl<'a> Copy<'a> {
 }
 
 /// Whether the failure is that a part of a batch met what a later part of the same batch removes: rows with
-/// the same unique values, or a table that refers to one that is truncated. Catching up removes all of it
-/// first.
+/// the same unique values, or a table that refers to one that is truncated; or a row that somebody wrote on the
+/// replica. Catching up removes all of it first.
 #[must_use]
 pub fn is_conflict(error: &Error) -> bool {
     let conflicts =

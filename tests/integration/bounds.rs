@@ -117,11 +117,15 @@ async fn old_transactions_do_not_slow_what_is_done_with_each_batch() {
         .batch_execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
         .await
         .unwrap();
-    let name = "SELECT format('(%L, %L, %s, %L, %L, %s, ARRAY[%s::oid], ARRAY[1::int2])',
-            token, snapshot, number + 1, token, term, number, 'item'::regclass::oid) FROM pgfanout.position";
-    let name: String = replica.query_one(name, &[]).await.unwrap().get(0);
-    let save = include_str!("../../sql/replica/save_position.sql");
-    let save = pages(&replica, "(text, text, int8, text, text, int8, oid[], int2[])", save, &name).await;
+    let form = concat!("WITH form AS NOT MATERIALIZED (", include_str!("../../sql/replica/form.sql"), ")");
+    let name = format!(
+        "{form} SELECT format('(%L, %L, %s, %L, %L, %s, ARRAY[%s::oid], ARRAY[%s::int8])',
+            token, snapshot, number + 1, token, term, number, form.oid, form.form)
+            FROM pgfanout.position, form WHERE form.oid = 'item'::regclass"
+    );
+    let name: String = replica.query_one(&name, &[]).await.unwrap().get(0);
+    let save = format!("{form}, {}", include_str!("../../sql/replica/save_position.sql"));
+    let save = pages(&replica, "(text, text, int8, text, text, int8, oid[], int8[])", &save, &name).await;
     let pulse = pages(&replica, "", include_str!("../../sql/replica/pulse.sql"), "").await;
     reader.batch_execute("COMMIT").await.unwrap();
 
