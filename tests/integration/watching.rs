@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use crate::{
+    bank::until_joined,
     broker_faults::assert_no_copy,
     messages::until_following,
     support::{Mode, PATIENCE, begin, program, until_same, world},
@@ -251,7 +252,7 @@ async fn a_replica_with_the_first_schema_is_upgraded_and_not_copied() {
     let world = world(Mode::Postgres, 1).build().await;
     world.primary().execute(TABLES).await;
     let mut pgfanout = begin(&world);
-    until_following(&world).await;
+    until_joined(&world, 2).await;
     pgfanout.terminate().await;
     let first =
         "DROP SCHEMA pgfanout_status CASCADE; DROP TABLE pgfanout.filled_table, pgfanout.verified_table;
