@@ -1,5 +1,7 @@
 //! What was asked for is done, and the answer is lost; nothing gets lost or is doubled thereby.
 
+use std::collections::BTreeSet;
+
 use lapin::options::QueueDeclareOptions;
 use pgfanout_testbed::{
     eventually,
@@ -9,6 +11,7 @@ use pgfanout_testbed::{
 
 use crate::{
     load::{self, Load, until_arrived},
+    messages::listener::Listener,
     support::{Mode, PATIENCE, begin, program, until_same, world},
 };
 
@@ -95,6 +98,32 @@ async fn lost_answers_lose_nothing_and_double_nothing() {
         until_same(&world, &["mark"]).await;
         let times = writes(&world, n).await;
         assert!((1..=most).contains(&times), "after the loss of the word that {what}: {times} writes");
+    }
+}
+
+/// A replica would catch up; whoever else listens has nothing but messages.
+#[tokio::test]
+async fn a_message_that_is_lost_on_its_way_to_the_broker_is_published_again_with_all_that_came_since() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute("CREATE TABLE mark (id int PRIMARY KEY)").await;
+    let mut listener = Listener::bind(&world).await;
+    let publisher = Proxy::start_for("pgfanout publisher", world.broker().port());
+    let mut config = world.config();
+    let broker = config.broker.as_mut().unwrap();
+    broker.urls = vec![publisher.detour(&broker.urls[0], world.broker().port())];
+    let _pgfanout = program().run(&config.write());
+    crate::bank::until_joined(&world, 1).await;
+    for id in (10..50).step_by(10) {
+        publisher.lose(Way::ToServer, format!("\"id\":{id}}}").as_bytes());
+        for n in id..id + 10 {
+            world.primary().execute(&format!("INSERT INTO mark VALUES ({n})")).await;
+        }
+        eventually(PATIENCE, "a message is lost", async || publisher.has_lost()).await;
+        let mut untold: BTreeSet<String> = (id..id + 10).map(|n| format!("\"id\":{n}}}")).collect();
+        while !untold.is_empty() {
+            let lines = listener.lines(1).await;
+            untold.retain(|change| !lines.iter().any(|line| line.contains(change)));
+        }
     }
 }
 

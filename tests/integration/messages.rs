@@ -2,7 +2,7 @@
 
 mod formats;
 mod hostile;
-mod listener;
+pub(crate) mod listener;
 pub(crate) mod meddled;
 mod permissions;
 mod poison;
