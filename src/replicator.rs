@@ -97,6 +97,11 @@ impl Replicator {
         }
     }
 
+    fn start_verifying(&self) -> Option<JoinHandle<()>> {
+        let verify = self.config.verify?;
+        Some(actix_rt::spawn(verify_when_due(Rc::clone(&self.config), verify)))
+    }
+
     /// Those that are woken when there is no broker.
     fn appliers(&self) -> Vec<Recipient<CatchUp>> {
         let applier = |side: &Side| match side {
@@ -119,6 +124,10 @@ impl Replicator {
         if self.listener.as_ref().is_some_and(|listener| !listener.connected()) {
             died("pg_listener", "");
             self.listener = Some(self.start_listener());
+        }
+        if self.verifying.as_ref().is_some_and(JoinHandle::is_finished) {
+            died("verify", "");
+            self.verifying = self.start_verifying();
         }
         let mut changed = false;
         for at in 0..self.replicas.len() {
@@ -169,7 +178,7 @@ impl Side {
 }
 
 fn died(stage: &str, replica: &str) {
-    tracing::error!(event = "actor_died", stage, replica, "an actor panicked; it is made anew");
+    tracing::error!(event = "actor_died", stage, replica, "a part of this process panicked; it is made anew");
 }
 
 impl Actor for Replicator {
@@ -180,7 +189,7 @@ impl Actor for Replicator {
             self.config.replicas.clone().into_iter().map(|replica| self.start_side(replica)).collect();
         self.publisher = self.config.broker.as_ref().map(|broker| self.start_publisher(broker));
         self.listener = Some(self.start_listener());
-        self.verifying = Some(actix_rt::spawn(verify_when_due(Rc::clone(&self.config))));
+        self.verifying = self.start_verifying();
         context.run_interval(WATCH_INTERVAL, |this, _| this.watch());
         context.run_interval(STATUS_INTERVAL, |this, _| this.say_status());
     }

@@ -16,6 +16,7 @@ pub(crate) enum Panic {
     Publisher,
     Consumer,
     Applier,
+    Verifying,
 }
 
 impl Handler<Panic> for Replicator {
@@ -25,6 +26,8 @@ impl Handler<Panic> for Replicator {
         let side = self.replicas.first().expect("there is a replica");
         match (panic, side) {
             (Panic::Listener, _) => self.listener.as_ref().expect("there is one").do_send(panic),
+            // A task that panicked has ended, too.
+            (Panic::Verifying, _) => self.verifying.as_ref().expect("it is wanted").abort(),
             (Panic::Publisher, _) => self.publisher.as_ref().expect("there is one").do_send(panic),
             (_, Side::Consumer(_, consumer)) => consumer.do_send(panic),
             (_, Side::Applier(_, applier)) => applier.do_send(panic),
@@ -102,4 +105,23 @@ async fn what_nobody_heard_arrives_without_a_broker() {
 #[actix::test]
 async fn a_panic_in_any_actor_is_healed_without_a_broker() {
     is_healed(World::plan(1).without_broker().build().await, &[Panic::Listener, Panic::Applier]).await;
+}
+
+#[actix::test]
+async fn what_verifies_by_itself_is_made_anew() {
+    let world = World::plan(1).without_broker().build().await;
+    world.primary().execute("CREATE TABLE t (n int PRIMARY KEY)").await;
+    let config = world.config().more("[verify]\nevery_hours = 1").write();
+    let replicator: Addr<Replicator> =
+        Replicator::new(Config::load(&config).expect("it is well-formed")).start();
+    arrives(&world, 0).await;
+    replicator.send(Panic::Verifying).await.expect("the root lives");
+    let replica = world.replica(1).client().await;
+    replica.batch_execute("DELETE FROM pgfanout.verified_table").await.expect("it is there");
+    eventually(Duration::from_secs(60), "the table is verified", async || {
+        let verified = "SELECT FROM pgfanout.verified_table";
+        replica.query_opt(verified, &[]).await.is_ok_and(|row| row.is_some())
+    })
+    .await;
+    replicator.send(super::Drain).await.expect("the root lives");
 }

@@ -29,9 +29,8 @@ struct Watched {
     is_ours: bool,
 }
 
-/// Verifies all replicas whenever it is due, for ever; never, if that is not wanted.
-pub async fn verify_when_due(config: Rc<Config>) {
-    let Some(verify) = config.verify else { return };
+/// Verifies all replicas whenever it is due, for ever.
+pub async fn verify_when_due(config: Rc<Config>, verify: Verify) {
     let mut watched: Vec<Option<Watched>> = config.replicas.iter().map(|_| None).collect();
     let mut failing = HashSet::new();
     loop {
