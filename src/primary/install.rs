@@ -120,7 +120,7 @@ pub async fn uninstall(primary: &Session) -> Result<bool> {
         release_all(primary).await?;
         patiently(async || {
             bounded(primary, LOCK_LIMIT, async {
-                primary.run("uninstalling", include_str!("../../sql/primary/uninstall.sql")).await
+                primary.run("uninstalling", include_str!("../../sql/uninstall.sql")).await
             })
             .await
         })
@@ -260,7 +260,7 @@ async fn drop_moved(primary: &Session) -> Result<()> {
     let statements = concat!(
         "DROP EVENT TRIGGER IF EXISTS pgfanout_follow_ddl;\n",
         "DROP EVENT TRIGGER IF EXISTS pgfanout_note_rewrite;\n",
-        include_str!("../../sql/primary/uninstall.sql")
+        include_str!("../../sql/uninstall.sql")
     );
     primary.run("removing what a dump brought along", statements).await
 }
