@@ -1,7 +1,7 @@
 -- Notes where a replica stands, and answers with what it should know.
 -- Parameters: $1 text: its name; $2 pg_snapshot as text: the oldest snapshot it needs; $3 int8, $4 text:
 -- the oldest name of a batch that it noted; $5 text: its state.
--- Returns the end of the last batch for all that was published, as is noted, or as the next one shows that was
+-- Returns the end of the last batch for all that was published, as is noted, or as is likely, since another one was
 -- cut after it (or the replica's own snapshot, if there was none): a replica that does not reach it while
 -- nothing comes has missed something; and from which transaction on the changelog is whole.
 -- Writes pgfanout.replica unless nothing changed within a minute: an idle system leaves the disk alone.

@@ -1,7 +1,7 @@
 -- Where the next batch to all starts. The first time the present is noted as the end of a batch: whoever
 -- comes after a crash starts there, and misses nothing that was committed in between.
--- Returns one snapshot: the last such batch's end if it was published, its start if that is not known
--- (a delta may be cut again: it holds states).
+-- Returns one snapshot: the last such batch's end if it was published; if that is not known, the start that its record
+-- keeps, which is that of the first batch then under way (a delta may be cut again: it holds states).
 -- Reads and writes pgfanout.batch; only the holder of the publisher's lock may call it.
 WITH
     last AS (

@@ -42,6 +42,29 @@ async fn changes_arrive_without_a_broker() {
     changes_arrive(Mode::Postgres).await;
 }
 
+/// One look sees a thousand entries of the log; the tables behind them are found all the same.
+async fn tables_behind_many_changes_follow(mode: Mode) {
+    let world: World = world(mode, 1).build().await;
+    let tables = ["a", "b", "c"].map(|name| format!("CREATE TABLE {name} (id int PRIMARY KEY)")).join(";");
+    world.primary().execute(&tables).await;
+    let _pgfanout = begin(&world);
+    crate::bank::until_joined(&world, 3).await;
+    let many = "INSERT INTO a SELECT generate_series(1, 3000); INSERT INTO b SELECT generate_series(1, 3000); \
+        INSERT INTO c VALUES (1)";
+    world.primary().execute(&format!("BEGIN; {many}; COMMIT")).await;
+    until_same(&world, &["a", "b", "c"]).await;
+}
+
+#[tokio::test]
+async fn tables_behind_many_changes_follow_with_a_broker() {
+    tables_behind_many_changes_follow(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn tables_behind_many_changes_follow_without_a_broker() {
+    tables_behind_many_changes_follow(Mode::Postgres).await;
+}
+
 /// New rows are written without looking for old ones; where one is in the way, somebody wrote it on the replica.
 #[tokio::test]
 async fn a_row_that_somebody_wrote_on_a_replica_gives_way_to_a_new_one() {
