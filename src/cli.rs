@@ -73,7 +73,7 @@ pub enum Command {
         configured: Configured,
         /// Only what is kept of this replica, there, on the primary and at the broker
         ///
-        /// First take it out of the configuration of the process that runs, and send SIGHUP. With the file as it was
+        /// First take it out of the configuration of the process that runs, and reload it. With the file as it was
         /// before, all is removed; with the new one, all but the schema on the replica itself.
         #[arg(long, value_name = "NAME")]
         replica: Option<String>,
@@ -144,6 +144,13 @@ pub enum Command {
     #[command(after_help = EXIT_CODES)]
     Resume(OneReplica),
 
+    /// Have what runs with this file on this machine read it anew, as SIGHUP does, and say whether it did
+    ///
+    /// Tables, replicas and log levels follow what it says now. One with a problem changes nothing, and is told here and
+    /// in the log. For root and the user that runs it. A process elsewhere that stands by has a file of its own.
+    #[command(after_help = EXIT_CODES)]
+    Reload(Configured),
+
     /// Print the completions for a shell
     Completions {
         /// Which shell
@@ -207,7 +214,7 @@ impl Command {
     #[must_use]
     pub fn config(&self) -> Option<&Path> {
         match self {
-            Self::Run(configured) | Self::Install(configured) => Some(configured),
+            Self::Run(configured) | Self::Install(configured) | Self::Reload(configured) => Some(configured),
             Self::Uninstall { configured, .. }
             | Self::Check { configured, .. }
             | Self::Status { configured, .. }
@@ -308,7 +315,7 @@ mod tests {
 
     #[test]
     fn every_command_takes_a_file() {
-        for command in ["run", "check", "install", "uninstall", "status", "verify"] {
+        for command in ["run", "check", "install", "uninstall", "status", "verify", "reload"] {
             let parsed = Arguments::try_parse_from(["pgfanout", command, "--config", "a.toml"]);
             assert_eq!(parsed.expect(command).command.config(), Some(Path::new("a.toml")));
             assert_eq!(refused(&[command]), ErrorKind::MissingRequiredArgument);

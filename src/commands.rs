@@ -6,11 +6,15 @@ mod uninstall;
 
 use std::{
     io::{self, Write as _},
+    path::Path,
     time::Duration,
 };
 
 use actix::{Actor as _, Addr};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
 
 use crate::{
     check,
@@ -21,6 +25,7 @@ use crate::{
     postgres::Session,
     prepare::{problems, wanted_tables},
     primary::{capture::capture, install},
+    reload::{Request, listen},
     replicator::{Drain, Replicator},
     service, status,
 };
@@ -32,19 +37,20 @@ pub use uninstall::uninstall;
 /// How long writers of a table may have to wait while `install` creates its triggers.
 const CAPTURE_LOCK_LIMIT: Duration = Duration::from_secs(5);
 
-/// What a signal asks for.
+/// What a signal or a command asks for.
 enum Told {
     End,
-    Reload,
+    Reload(Option<Request>),
 }
 
-/// Replicates until told to end by SIGTERM or SIGINT; SIGHUP has the configuration read anew.
+/// Replicates until told to end by SIGTERM or SIGINT; SIGHUP has the configuration read anew, and so has
+/// [`reload`](crate::reload::reload).
 ///
 /// # Errors
 /// When the configuration does not fit the databases.
 pub async fn run(mut config: Config, log: log::Control) -> Result<(), Failure> {
-    let mut signals =
-        Signals::new().map_err(|error| Error::Unfit(format!("waiting for signals: {error}")))?;
+    let mut orders = Orders::new(config.file())
+        .map_err(|error| Error::Unfit(format!("waiting for signals and commands: {error}")))?;
     // Before anything that may wait for a server.
     service::live();
     refuse_problems(&config).await?;
@@ -60,14 +66,18 @@ pub async fn run(mut config: Config, log: log::Control) -> Result<(), Failure> {
         let replicator = Replicator::new(config.clone()).start();
         service::ready(config.replicas.len());
         loop {
-            if let Told::End = signals.next().await {
+            let Told::Reload(request) = orders.next().await else {
                 service::stopping();
                 drain(replicator, grace).await;
                 tracing::info!(event = "stopped", "pgfanout ended");
                 return Ok(());
-            }
+            };
             service::reloading();
-            match reload(&file, &log).await {
+            let result = reload(&file, &log).await;
+            if let Some(request) = request {
+                request.answer(result.as_ref().err());
+            }
+            match result {
                 Ok(new) => {
                     config = new;
                     break;
@@ -84,19 +94,21 @@ pub async fn run(mut config: Config, log: log::Control) -> Result<(), Failure> {
     }
 }
 
-/// The signals that are obeyed; kept from the start, so that none is missed.
-struct Signals {
+/// What is obeyed; heard from the start, so that nothing is missed.
+struct Orders {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    requests: mpsc::Receiver<Request>,
 }
 
-impl Signals {
-    fn new() -> std::io::Result<Self> {
+impl Orders {
+    fn new(file: &Path) -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            requests: listen(file)?,
         })
     }
 
@@ -104,12 +116,13 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Told::End,
             _ = self.interrupt.recv() => Told::End,
-            _ = self.hang_up.recv() => Told::Reload,
+            _ = self.hang_up.recv() => Told::Reload(None),
+            Some(request) = self.requests.recv() => Told::Reload(Some(request)),
         }
     }
 }
 
-async fn reload(file: &std::path::Path, log: &log::Control) -> Result<Config, Failure> {
+async fn reload(file: &Path, log: &log::Control) -> Result<Config, Failure> {
     let config = Config::load(file)?;
     refuse_problems(&config).await?;
     log.set_level(&config.log.level).map_err(|why| config.problem("log.level", why))?;

@@ -134,6 +134,7 @@ pub mod manual;
 pub mod pattern;
 pub mod postgres;
 pub mod prepare;
+pub mod reload;
 pub mod secret;
 pub mod service;
 pub mod tls;

@@ -8,12 +8,17 @@ use pgfanout::{
     commands,
     config::Config,
     log, manual,
+    reload::reload,
     verify::verify,
 };
 
 fn main() -> ExitCode {
     let command = Arguments::parse().command;
     let Some(file) = command.config() else { return print(&command) };
+    if matches!(command, Command::Reload(_)) {
+        // What the file means may depend on the environment of whoever reads it.
+        return actix_rt::System::new().block_on(reload(file));
+    }
     let config = match Config::load(file) {
         Ok(config) => config,
         Err(problems) => return told(&problems.into()),
@@ -47,7 +52,7 @@ async fn execute(command: Command, config: Config, log: log::Control) -> Result<
         Command::Pause(one) => commands::pause(config, &one.replica).await.map(|()| true),
         Command::Resume(one) => commands::resume(config, &one.replica).await.map(|()| true),
         Command::Verify { options, .. } => verify(config, &options).await,
-        Command::Completions { .. } | Command::Man => Ok(true),
+        Command::Completions { .. } | Command::Man | Command::Reload(_) => Ok(true),
         Command::Status { json, watch, .. } => {
             commands::status(config, json, watch.map(Duration::from_secs)).await
         }

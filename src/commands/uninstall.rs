@@ -137,7 +137,7 @@ fn busy(database: &Database) -> Error {
     let remedy = if name == "primary" {
         ""
     } else {
-        ", or take this replica out of its configuration and send SIGHUP"
+        ", or take this replica out of its configuration and say pgfanout reload"
     };
     Error::Unfit(format!(
         "{name}: a process of pgfanout is at work there, and would install all again: end it{remedy}"

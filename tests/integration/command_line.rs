@@ -1,6 +1,7 @@
 //! The program as scripts and operators meet it: arguments, exit codes, what it says and what it never says.
 
 mod installing;
+mod reloading;
 mod secrets;
 
 use std::process::{Command, Stdio};
