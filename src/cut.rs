@@ -142,6 +142,11 @@ impl Parts<'_> {
             push_heartbeat(delta.to()?, &mut self.body);
         }
         let mut line = Vec::new();
+        for (table, _) in delta.altered() {
+            // Names the table in the part's headers, also where no row of it changed.
+            push_heartbeat(delta.to()?, &mut line);
+            self.push(table, &mut line).await?;
+        }
         for table in delta.truncated() {
             table.writer.push_truncate(&mut line);
             self.push(table, &mut line).await?;

@@ -8,11 +8,14 @@ mod under_way;
 
 use std::{
     cell::Cell,
+    collections::BTreeMap,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
 use actix::Addr;
 
+use capturing::Suspects;
 use pace::Pace;
 use probes::Probes;
 use recent::Recent;
@@ -31,7 +34,7 @@ use crate::{
         gate::Gate,
         install::install,
         look::{Since, look, present},
-        reader::{Cut, Reader},
+        reader::{Cut, Reader, Table},
         trim::Trimmer,
     },
     publisher::{Publisher, Readiness, Ready},
@@ -105,6 +108,8 @@ pub struct Listening {
     /// Tables that are to be captured and whose writers did not end yet.
     uncaptured: Vec<Wanted>,
     capture_tried: Instant,
+    /// Tables that were altered since the last batch, and how often that was logged when they were looked into.
+    looked_into: BTreeMap<i32, i64>,
     /// What was last said about tables that the configuration names and that can't be captured.
     problems: Vec<Problem>,
     resolved: Instant,
@@ -154,6 +159,7 @@ impl Listening {
             greeted: false,
             under_way: UnderWay::default(),
             uncaptured: Vec::new(),
+            looked_into: BTreeMap::new(),
             problems: Vec::new(),
             resolved: Instant::now(),
             capture_tried: Instant::now(),
@@ -166,7 +172,7 @@ impl Listening {
             batches: Cell::new(0),
             shown: Readiness::Ready,
         };
-        session.resolve(config, true).await?;
+        session.resolve(config, Suspects::All).await?;
         // A process that was killed may have left it set.
         session.gate.wake_up(&session.control).await?;
         session.control.run("listening", "LISTEN pgfanout_wake").await?;
@@ -180,14 +186,14 @@ impl Listening {
     pub async fn step(&mut self, config: &Config, publisher: Option<&Addr<Publisher>>) -> Result<Next> {
         self.seat.check()?;
         if self.resolved.elapsed() >= RESOLVE_INTERVAL {
-            self.resolve(config, false).await?;
+            self.resolve(config, Suspects::None).await?;
         }
         if !self.uncaptured.is_empty() && self.capture_tried.elapsed() >= CAPTURE_INTERVAL {
             self.capture().await?;
         }
         let next = match publisher {
-            Some(publisher) => self.cut(publisher).await?,
-            None => self.tell().await?,
+            Some(publisher) => self.cut(config, publisher).await?,
+            None => self.tell(config).await?,
         };
         // Afterwards: what waits only to be cut is not what somebody keeps us from trimming.
         if self.trimmed.elapsed() >= TRIM_INTERVAL {
@@ -199,17 +205,20 @@ impl Listening {
     }
 
     /// Without a broker: looks whether the appliers have anything to read.
-    async fn tell(&mut self) -> Result<Next> {
+    async fn tell(&mut self, config: &Config) -> Result<Next> {
         if !std::mem::replace(&mut self.greeted, true) {
             // What was committed before we came: nobody else tells the appliers.
             return Ok(Next::changed(Duration::ZERO));
         }
         self.pace.begin(Instant::now());
         let asked = self.probes.asked();
-        let since = Since { from: self.from.clone(), tables: None };
+        let since = Since::all(self.from.clone());
         let look = look(&self.control, &since).await?;
         if look.tables.is_empty() && asked.is_none() {
             return self.rest(&look.now).await;
+        }
+        if !look.altered.is_empty() {
+            self.resolve(config, Suspects::These(&look.altered)).await?;
         }
         self.from = look.now;
         self.probes.answer(asked);
@@ -217,14 +226,14 @@ impl Listening {
     }
 
     /// Cuts the next batch, and has it published.
-    async fn cut(&mut self, publisher: &Addr<Publisher>) -> Result<Next> {
+    async fn cut(&mut self, config: &Config, publisher: &Addr<Publisher>) -> Result<Next> {
         let (at_once, later) = (Next::changed(Duration::ZERO), Next::changed(RETRY));
         if let Err(Lost(from)) = self.under_way.settle().await {
             self.from = from;
             return Ok(later);
         }
         self.pace.begin(Instant::now());
-        let since = Since { from: self.from.clone(), tables: None };
+        let since = Since::all(self.from.clone());
         let asked = self.probes.asked();
         let mut changed = self.recent.tables();
         if changed.is_empty() {
@@ -248,6 +257,13 @@ impl Listening {
                 delta.end().await?;
                 self.rest(&now).await
             }
+            Ok(Cut::Open(delta)) if delta.altered().any(|altered| !self.is_looked_into(altered)) => {
+                self.looked_into = delta.altered().map(|(table, times)| (table.id, *times)).collect();
+                delta.end().await?;
+                let altered: Vec<i32> = self.looked_into.keys().copied().collect();
+                self.resolve(config, Suspects::These(&altered)).await?;
+                Ok(at_once)
+            }
             Ok(Cut::Open(delta)) => {
                 let (to, entries) = (delta.to()?.clone(), delta.entries());
                 self.recent.add(&delta.tables().map(|table| (table.id, table.definition)).collect());
@@ -260,6 +276,7 @@ impl Listening {
                         let from = std::mem::replace(&mut self.from, to);
                         self.under_way.add(number, from, confirmed);
                         self.batches.set(self.batches.get() + 1);
+                        self.looked_into.clear();
                         self.probes.answer(asked);
                         if asked.is_some() {
                             // Whoever asks often sees it nevertheless.
@@ -285,6 +302,11 @@ impl Listening {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether an altered table was looked into since it was altered last.
+    fn is_looked_into(&self, (table, times): &(Rc<Table>, i64)) -> bool {
+        self.looked_into.get(&table.id).is_some_and(|known| known >= times)
     }
 
     /// All up to now is passed on, with so many entries of the log.

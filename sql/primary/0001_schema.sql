@@ -83,7 +83,7 @@ CREATE TABLE pgfanout.changelog (
     xid pg_catalog.xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     table_id pg_catalog.int4 NOT NULL,
     -- I, D: a row with this key came, went. U: a row with this key changed. T: TRUNCATE, key null; of a table
-    -- without a key also: a row that is too large to be logged.
+    -- without a key also: a row that is too large to be logged. A: the table was altered, key null.
     operation pg_catalog."char" NOT NULL,
     -- The key's text in the session that pgfanout pins; of several columns the text of a row of their texts; without
     -- a key the text of the whole row.

@@ -27,7 +27,11 @@ BEGIN
     -- Only now nothing about it can change; and another session may have captured it while we waited.
     found_table := pgfanout.capturable(relation);
     SELECT * INTO captured FROM pgfanout.captured_table c WHERE c.relation = capture.relation FOR UPDATE;
-    IF captured.id IS NOT NULL AND (captured.broken IS NOT NULL OR NOT pgfanout.triggers_are_complete(captured)) THEN
+    IF captured.id IS NOT NULL AND (
+        captured.broken IS NOT NULL OR NOT pgfanout.triggers_are_complete(captured)
+        -- Rows came or went with a partition, and nobody logged them.
+        OR captured.leaves <> found_table.leaves)
+    THEN
         PERFORM pgfanout.release(captured.id);
         captured := NULL;
     END IF;
@@ -115,7 +119,8 @@ $$;
 
 -- Writes a table's row in the registry and makes its functions and triggers fit it.
 -- captured: its row until now, or null; found_table: the table as it is. Returns its id: another one where its
--- rows have other names than before, so that nobody reads what was logged under the old ones by the new ones.
+-- rows have other names than before, so that nobody reads what was logged under the old ones by the new ones. Where it
+-- was captured before, that it was altered is logged.
 -- Locks as pgfanout.create_triggers does, and as pgfanout.release for another id.
 CREATE OR REPLACE FUNCTION pgfanout.register(
     captured pgfanout.captured_table, found_table pgfanout.candidate, old_record pg_catalog.text)
@@ -163,6 +168,9 @@ BEGIN
     PERFORM pgfanout.create_trigger_functions(t);
     PERFORM pgfanout.create_triggers(t);
     UPDATE pgfanout.captured_table c SET registering = false WHERE c.id = t.id;
+    IF captured.id IS NOT NULL THEN
+        PERFORM pgfanout.log_altered(t.id);
+    END IF;
     RETURN t.id;
 END
 $$;

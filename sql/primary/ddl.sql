@@ -1,5 +1,6 @@
 -- DDL on captured tables: in its own transaction the registry and the triggers follow it, so that no
--- trigger function is left behind that would fail the application. Nothing here may fail the DDL either.
+-- trigger function is left behind that would fail the application. Nothing here may fail the DDL either, nor have it
+-- wait: what would take longer than a few milliseconds, as others have locked it, is left to the publisher.
 
 -- Makes one captured table fit again after DDL: renews its capture, logs rows that came or went with a
 -- partition, and gives up capture, with the reason in the registry, where it is no longer possible.
@@ -21,15 +22,6 @@ BEGIN
     found_table := pgfanout.with_its_key(captured, found_table);
     IF NOT pgfanout.is_current(captured, found_table, captured.old_record) THEN
         IF pgfanout.names_differ(captured, found_table) THEN
-            IF captured.shape - 'parts' = found_table.shape - 'parts' THEN
-                -- ALTER TYPE has locked no table, and is not to wait for one: the triggers still do, and who captures
-                -- at the publisher's next start finds that it is to be captured anew.
-                BEGIN
-                    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT', captured.relation::regclass);
-                EXCEPTION WHEN lock_not_available THEN
-                    RETURN;
-                END;
-            END IF;
             -- All of it is copied anew, whatever partitions came or went.
             PERFORM pgfanout.register(captured, found_table, captured.old_record);
             RETURN;
@@ -85,17 +77,25 @@ BEGIN
 END
 $$;
 
--- After any DDL that may concern a captured table.
+-- After any DDL that may concern a captured table. Two that follow tables at once meet in the registry, and would
+-- deadlock where neither DDL meets the other: the limit ends that before anybody's deadlock_timeout does.
 CREATE OR REPLACE FUNCTION pgfanout.follow_ddl() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10ms' AS $$
 DECLARE
     captured pgfanout.captured_table;
 BEGIN
+    IF current_setting('pgfanout.leaving', true) = 'on' THEN
+        RETURN;
+    END IF;
     FOR captured IN SELECT * FROM pgfanout.concerned_tables(tg_tag) LOOP
         BEGIN
-            PERFORM pgfanout.follow_table(captured);
+            IF pgfanout.is_unnoted(captured.relation) THEN
+                PERFORM pgfanout.leave_to_publisher(captured);
+            ELSE
+                PERFORM pgfanout.follow_table(captured);
+            END IF;
         EXCEPTION WHEN OTHERS THEN
-            PERFORM pgfanout.give_up_quietly(captured, sqlerrm);
+            PERFORM pgfanout.leave_to_publisher(captured);
         END;
     END LOOP;
 EXCEPTION WHEN OTHERS THEN
@@ -103,17 +103,35 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
--- Gives up a table after an unforeseen failure, whose text is problem; a warning if not even that goes.
-CREATE OR REPLACE FUNCTION pgfanout.give_up_quietly(captured pgfanout.captured_table, problem pg_catalog.text)
-RETURNS pg_catalog.void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+-- Leaves a table that could not be followed to the publisher, which looks into every table that is logged as altered
+-- before it passes on what comes later. Where the DDL has locked the table, its triggers may not fit it any more, and
+-- the application's next statement would fail: they go, and by that the publisher sees that it is to be captured and
+-- copied anew. Where it has not, its columns and rows are as they were, and so the triggers still do. Waits for nobody.
+-- The setting keeps its own DDL from being followed, as "registering" does, which can't be had here.
+CREATE OR REPLACE FUNCTION pgfanout.leave_to_publisher(captured pgfanout.captured_table) RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET pgfanout.leaving = 'on' AS $$
+DECLARE
+    d record;
 BEGIN
-    PERFORM pgfanout.give_up(captured, format(
-        'table %I.%I could not be followed through DDL (%s): it has to be captured and copied anew',
-        captured.schema_name, captured.table_name, problem));
-EXCEPTION WHEN OTHERS THEN
-    RAISE WARNING 'pgfanout could not give up table %.%: %', captured.schema_name, captured.table_name, sqlerrm;
+    PERFORM pgfanout.log_altered(captured.id);
+    FOR d IN
+        SELECT o.relation, o.trigger_name FROM pgfanout.triggers_of(captured) o
+        WHERE NOT o.is_clone AND EXISTS (
+            SELECT FROM pg_locks l
+            WHERE l.relation = o.relation::oid AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+                AND l.pid = pg_backend_pid() AND l.granted)
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', d.trigger_name, d.relation);
+    END LOOP;
 END
+$$;
+
+-- Logs that a table was altered: whoever reads on from before it compares the table before he goes on.
+-- table_id: its number in the registry.
+CREATE OR REPLACE FUNCTION pgfanout.log_altered(table_id pg_catalog.int4) RETURNS pg_catalog.void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO pgfanout.changelog (table_id, operation) VALUES (log_altered.table_id, 'A');
+    SELECT pgfanout.wake();
 $$;
 
 -- The captured tables that DDL may have changed. tag: of the command. For commands on relations those they
@@ -130,18 +148,36 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY c.id
 $$;
 
--- Before a table is rewritten by DDL: its values may change without a trigger.
+-- Before a table is rewritten by DDL: its values may change without a trigger. Where that can't be noted at once, it is
+-- told to follow_ddl, which comes when the DDL is done: by a setting, which ends with the transaction as the DDL does.
 CREATE OR REPLACE FUNCTION pgfanout.note_rewrite() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10ms' AS $$
 BEGIN
+    PERFORM pgfanout.log_altered(noted.id) FROM pgfanout.note_rewritten(pg_event_trigger_table_rewrite_oid()) noted (id);
+EXCEPTION WHEN OTHERS THEN
+    PERFORM set_config('pgfanout.unnoted',
+        concat_ws(' ', current_setting('pgfanout.unnoted', true), pg_event_trigger_table_rewrite_oid()), true);
+END
+$$;
+
+-- Notes in the registry that a table, or the root that it is a partition of, is rewritten. Returns the ids of those that
+-- are captured.
+CREATE OR REPLACE FUNCTION pgfanout.note_rewritten(relation pg_catalog.oid) RETURNS SETOF pg_catalog.int4
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     UPDATE pgfanout.captured_table c
         SET definition = c.definition + 1, rewritten = pg_current_xact_id(), rewritten_definition = c.definition + 1
-        WHERE c.relation IN (
-            SELECT a.relid FROM pg_partition_ancestors(pg_event_trigger_table_rewrite_oid()::regclass) a
-            UNION ALL SELECT pg_event_trigger_table_rewrite_oid());
-EXCEPTION WHEN OTHERS THEN
-    RAISE WARNING 'pgfanout could not note that a table is rewritten: %', sqlerrm;
-END
+        WHERE c.relation = note_rewritten.relation
+            OR c.relation IN (SELECT a.relid FROM pg_partition_ancestors(note_rewritten.relation::regclass) a)
+        RETURNING c.id
+$$;
+
+-- Whether a captured table was rewritten in this transaction and that could not be noted. Reads pg_inherits.
+CREATE OR REPLACE FUNCTION pgfanout.is_unnoted(relation pg_catalog.oid) RETURNS pg_catalog.bool
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (
+        SELECT FROM regexp_split_to_table(current_setting('pgfanout.unnoted', true), ' ') u (relation)
+        WHERE u.relation <> '' AND (u.relation::oid = is_unnoted.relation
+            OR is_unnoted.relation IN (SELECT a.relid FROM pg_partition_ancestors(u.relation::oid::regclass) a)))
 $$;
 
 -- Created anew each time, since there is no CREATE OR REPLACE; ALWAYS: also in sessions in replica role.

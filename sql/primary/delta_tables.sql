@@ -1,13 +1,14 @@
 -- The tables of a delta. Runs in the transaction whose snapshot is the delta's end.
--- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter, NULL for all.
+-- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter, NULL for all; $3 int4[]:
+-- those that do not.
 -- Returns at least one row: the end, and whether changes since the start are gone from the changelog; then for
 -- each changed table its id (NULL where nothing changed), the number of its definition, whether it was truncated,
--- how many entries the log has, and how many bytes the longest key in them.
+-- how many entries the log has, how many of them say that it was altered, and how many bytes the longest key has.
 -- Reads: pgfanout.changelog as look.sql does.
 WITH
     logged AS MATERIALIZED (
         SELECT e.table_id, bool_or(e.operation = 'T') AS truncated, count(*) AS entries,
-            max(octet_length(e.key)) AS longest
+            count(*) FILTER (WHERE e.operation = 'A') AS alterations, max(octet_length(e.key)) AS longest
         FROM
             (
                 SELECT table_id, operation, key
@@ -18,7 +19,7 @@ WITH
                 FROM pgfanout.changelog
                 WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))
             ) e
-        WHERE $2::int4[] IS NULL OR e.table_id = ANY ($2)
+        WHERE ($2::int4[] IS NULL OR e.table_id = ANY ($2)) AND e.table_id <> ALL ($3::int4[])
         GROUP BY e.table_id
     )
 SELECT
@@ -30,11 +31,12 @@ SELECT
     c.definition,
     c.truncated,
     c.entries,
+    c.alterations,
     c.longest
 FROM
     (SELECT 1) AS always
     LEFT JOIN (
-        SELECT l.table_id, t.definition, l.truncated, l.entries, l.longest
+        SELECT l.table_id, t.definition, l.truncated, l.entries, l.alterations, l.longest
         FROM logged l JOIN pgfanout.captured_table t ON t.id = l.table_id AND t.broken IS NULL
     ) c ON true
 ORDER BY c.table_id

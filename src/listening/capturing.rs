@@ -10,10 +10,29 @@ use crate::{
     primary::capture,
 };
 
+/// Which captured tables may be captured otherwise than they should be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Suspects<'a> {
+    /// At the start: a trigger may have been disabled meanwhile.
+    All,
+    /// Those that were altered: the DDL may have been in no position to have the capture follow.
+    These(&'a [i32]),
+    None,
+}
+
+impl Suspects<'_> {
+    fn has(self, id: i32) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(ids) => ids.contains(&id),
+            Self::None => false,
+        }
+    }
+}
+
 impl Listening {
-    /// Compares the tables that the configuration names with those that are captured. At the start `all` are
-    /// looked into: a trigger may have been disabled meanwhile.
-    pub(super) async fn resolve(&mut self, config: &Config, all: bool) -> Result<()> {
+    /// Compares the tables that the configuration names with those that are captured, and looks into some of these.
+    pub(super) async fn resolve(&mut self, config: &Config, suspects: Suspects<'_>) -> Result<()> {
         self.resolved = Instant::now();
         let (wanted, problems) = wanted_tables(&self.control, config).await?;
         // The start refuses them; what the application creates later must not stop the rest.
@@ -33,8 +52,11 @@ impl Listening {
                 _ => {}
             }
         }
-        let is_captured = |table: &Wanted| captured.iter().any(|(_, relation)| *relation == table.relation);
-        self.uncaptured = wanted.into_iter().filter(|table| all || !is_captured(table)).collect();
+        let id = |table: &Wanted| captured.iter().find(|(_, relation)| *relation == table.relation);
+        let waits = |table: &Wanted| self.uncaptured.iter().any(|other| other.relation == table.relation);
+        let is_current =
+            |table: &Wanted| id(table).is_some_and(|&(id, _)| !suspects.has(id)) && !waits(table);
+        self.uncaptured = wanted.into_iter().filter(|table| !is_current(table)).collect();
         if self.uncaptured.is_empty() { Ok(()) } else { self.capture().await }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::ToSql};
 
 use super::{
     keys::{Group, groups},
@@ -39,6 +39,8 @@ pub struct Delta<'a> {
 struct Start {
     since: Since,
     tables: Vec<(Rc<Table>, bool)>,
+    /// Those that were altered, and how often.
+    altered: Vec<(Rc<Table>, i64)>,
     /// How many changes were logged; there may be fewer keys.
     entries: i64,
     /// How many keys may be fetched at once.
@@ -123,15 +125,21 @@ impl<'a> Delta<'a> {
         tables.filter(|(_, truncated)| *truncated).map(|(table, _)| table)
     }
 
+    /// The tables that were altered on the way, and how often that was logged.
+    pub fn altered(&self) -> impl Iterator<Item = &(Rc<Table>, i64)> {
+        self.starts.iter().flat_map(|start| &start.altered)
+    }
+
     pub(super) async fn changed_tables(&self, since: &Since) -> Result<Vec<Row>> {
         let statement = include_str!("../../sql/primary/delta_tables.sql");
         let from = since.from.to_string();
-        self.primary.query("reading which tables changed", statement, &[&from, &since.tables]).await
+        let parameters: [&(dyn ToSql + Sync); 3] = [&from, &since.tables, &since.but];
+        self.primary.query("reading which tables changed", statement, &parameters).await
     }
 
     /// Adds a start, with the tables that changed since.
     pub(super) fn add(&mut self, since: Since, known: &[Rc<Table>], rows: &[Row]) -> Result<Added> {
-        let (mut tables, mut entries, mut longest) = (Vec::new(), 0, 1);
+        let (mut tables, mut altered, mut entries, mut longest) = (Vec::new(), Vec::new(), 0, 1);
         for row in rows {
             if row.get("trimmed") {
                 return Ok(Added::Trimmed);
@@ -143,11 +151,13 @@ impl<'a> Delta<'a> {
                 return Ok(Added::Unknown);
             };
             tables.push((Rc::clone(table), row.get("truncated")));
+            let alterations: i64 = row.get("alterations");
+            altered.extend((alterations > 0).then(|| (Rc::clone(table), alterations)));
             entries += row.get::<_, i64>("entries");
             longest = longest.max(row.get::<_, Option<i32>>("longest").unwrap_or_default().into());
         }
         let at_once = (BYTES_AT_ONCE / longest).clamp(1, KEYS_AT_ONCE);
-        self.starts.push(Start { since, tables, entries, at_once });
+        self.starts.push(Start { since, tables, altered, entries, at_once });
         Ok(Added::All)
     }
 

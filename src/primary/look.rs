@@ -15,6 +15,22 @@ pub struct Since {
     pub from: Snapshot,
     /// The tables by their number in `pgfanout.captured_table`.
     pub tables: Option<Vec<i32>>,
+    /// Those that do not matter.
+    pub but: Vec<i32>,
+}
+
+impl Since {
+    /// For all tables.
+    #[must_use]
+    pub fn all(from: Snapshot) -> Self {
+        Self { from, tables: None, but: Vec::new() }
+    }
+
+    /// For one table.
+    #[must_use]
+    pub fn of(table: i32, from: Snapshot) -> Self {
+        Self { from, tables: Some(vec![table]), but: Vec::new() }
+    }
 }
 
 /// For a session that looks. Plans are made once: of the changelog, which has no statistics that last, that takes
@@ -32,6 +48,8 @@ pub struct Look {
     pub now: Snapshot,
     /// Tables that changed; of very many changes not all tables are told.
     pub tables: Changed,
+    /// Those of them that were altered.
+    pub altered: Vec<i32>,
     /// Whether changes since the start are gone from the changelog, so that no delta has them all.
     pub trimmed: bool,
 }
@@ -43,10 +61,17 @@ pub struct Look {
 pub async fn look(primary: &Session, since: &Since) -> Result<Look> {
     let statement = include_str!("../../sql/primary/look.sql");
     let from = since.from.to_string();
-    let row = primary.query_one("looking for changes", statement, &[&from, &since.tables]).await?;
+    let row =
+        primary.query_one("looking for changes", statement, &[&from, &since.tables, &since.but]).await?;
     let (tables, definitions): (Vec<i32>, Vec<i64>) = (row.get("tables"), row.get("definitions"));
     let tables = tables.into_iter().zip(definitions).collect();
-    Ok(Look { now: snapshot(row.get("now"))?, tables, trimmed: row.get("trimmed") })
+    let (mut altered, more): (Vec<i32>, bool) = (row.get("altered"), row.get("more"));
+    if more {
+        let statement = include_str!("../../sql/primary/altered.sql");
+        let rows = primary.query("looking for tables that were altered", statement, &[&from]).await?;
+        altered = rows.iter().map(|row| row.get("table_id")).collect();
+    }
+    Ok(Look { now: snapshot(row.get("now"))?, tables, altered, trimmed: row.get("trimmed") })
 }
 
 /// The primary's present.

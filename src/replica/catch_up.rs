@@ -54,10 +54,10 @@ pub async fn catch_up(replica: &mut Replica, source: &Source, forced: bool) -> R
     let follows = |table: &&Rc<Followed>| !table.copying && !replica.is_isolated(table.id);
     let tables: Vec<Rc<Followed>> = replica.tables.iter().filter(follows).cloned().collect();
     let joining: Vec<i32> = tables.iter().filter(|table| table.own.is_some()).map(|table| table.id).collect();
-    let start =
-        |table: &Rc<Followed>| table.own.clone().map(|from| Since { from, tables: Some(vec![table.id]) });
+    let start = |table: &Rc<Followed>| table.own.clone().map(|from| Since::of(table.id, from));
     let mut starts: Vec<Since> = tables.iter().filter_map(start).collect();
-    starts.push(Since { from: position.snapshot.clone(), tables: Some(replica.joined_ids()) });
+    // Also tables that are unknown here: one that was altered may have another number since.
+    starts.push(Since { but: replica.ids_apart(), ..Since::all(position.snapshot.clone()) });
     let delta = match cut(source, starts, joining.is_empty() && !forced, &tables).await? {
         Ok(delta) => delta,
         Err(caught) => return Ok(caught),
@@ -91,7 +91,7 @@ pub async fn catch_up_table(
     table: &Rc<Followed>,
     from: &Snapshot,
 ) -> Result<Caught> {
-    let start = Since { from: from.clone(), tables: Some(vec![table.id]) };
+    let start = Since::of(table.id, from.clone());
     let delta = match cut(source, vec![start], true, std::slice::from_ref(table)).await? {
         Ok(delta) => delta,
         Err(caught) => return Ok(caught),

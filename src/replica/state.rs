@@ -277,10 +277,11 @@ impl Replica {
         self.tables.iter().find(named).filter(|followed| followed.own.is_none())
     }
 
-    /// The numbers of the tables that stand at the replica's position.
+    /// The numbers of the tables that do not stand at the replica's position.
     #[must_use]
-    pub fn joined_ids(&self) -> Vec<i32> {
-        self.tables.iter().filter(|table| table.own.is_none()).map(|table| table.id).collect()
+    pub fn ids_apart(&self) -> Vec<i32> {
+        let apart = self.tables.iter().filter(|table| table.own.is_some()).map(|table| table.id);
+        apart.chain(self.isolated.keys().copied()).collect()
     }
 
     /// Moments of the primary's history, by name: the position, and those of tables that stand apart; of those

@@ -174,3 +174,54 @@ async fn a_column_that_the_replica_had_before_holds_what_the_primary_has() {
         until_same(&world, &["t"]).await;
     }
 }
+
+/// Where a replica stands past an ALTER of the primary it shows nothing of before: also of a table that nobody writes.
+async fn nobody_sees_what_was_before_an_alter(mode: Mode) {
+    let world = world(mode, 1).build().await;
+    let setup = "CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE still (id int PRIMARY KEY, v text, m mood DEFAULT 'sad');
+        CREATE TABLE busy (id int PRIMARY KEY, v int); INSERT INTO busy VALUES (1, 0);
+        INSERT INTO still SELECT n, n FROM generate_series(1, 10) n";
+    world.primary().execute(setup).await;
+    let _pgfanout = begin(&world);
+    until_same(&world, &["still", "busy"]).await;
+    crate::bank::until_joined(&world, 2).await;
+    let replica = world.replica(1).client().await;
+    for (n, (ddl, mend, now)) in [
+        ("ALTER TABLE still ALTER v TYPE text USING 'a' || v", "", "v LIKE 'a%'"),
+        ("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'", "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'", "m::text = 'blue'"),
+        ("ALTER TABLE still DROP CONSTRAINT still_pkey, ADD UNIQUE (v), ALTER v SET NOT NULL, ALTER id TYPE int USING -id", "CREATE UNIQUE INDEX ON still (v)", "id < 0"),
+        ("ALTER TABLE still ADD w int DEFAULT 5", "ALTER TABLE still ADD w int", "(to_jsonb(s) ->> 'w') = '5'"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let n = i32::try_from(n).unwrap() + 1;
+        world.primary().execute(&format!("BEGIN; {ddl}; UPDATE busy SET v = {n}; COMMIT")).await;
+        let look = format!(
+            "SELECT b.v, (SELECT count(*) FROM still s WHERE NOT {now}), r.snapshot IS NOT NULL
+            FROM busy b LEFT JOIN pgfanout.replicated_table r ON r.table_name = 'still'"
+        );
+        let mut mended = mend.is_empty();
+        eventually(PATIENCE, "the ALTER arrives", async || {
+            let row = replica.query_one(&look, &[]).await.unwrap();
+            let (seen, old, apart): (i32, i64, bool) = (row.get(0), row.get(1), row.get(2));
+            assert!(seen < n || old == 0 || apart, "{ddl}: {old} rows are as they were");
+            if !std::mem::replace(&mut mended, true) {
+                replica.batch_execute(mend).await.unwrap();
+            }
+            seen == n && !apart
+        })
+        .await;
+        until_same(&world, &["still", "busy"]).await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_sees_what_was_before_an_alter_with_a_broker() {
+    nobody_sees_what_was_before_an_alter(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn nobody_sees_what_was_before_an_alter_without_a_broker() {
+    nobody_sees_what_was_before_an_alter(Mode::Postgres).await;
+}

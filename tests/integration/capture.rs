@@ -80,10 +80,9 @@ impl Primary {
         }
     }
 
-    /// The log's entries of a table, in the order of operation and key.
+    /// The log's entries of a table, in the order of operation and key; but for those that it was altered.
     async fn entries(&self, id: i32) -> Vec<Entry> {
-        let statement =
-            "SELECT operation::text, key FROM pgfanout.changelog WHERE table_id = $1 ORDER BY 1, 2";
+        let statement = "SELECT operation::text, key FROM pgfanout.changelog WHERE table_id = $1 AND operation <> 'A' ORDER BY 1, 2";
         let rows = self.session.query("reading the log", statement, &[&id]).await.unwrap();
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }

@@ -1,5 +1,7 @@
 //! DDL on a captured table neither fails because of us nor leaves anything behind that would.
 
+use std::time::{Duration, Instant};
+
 use super::{Primary, cluster, entry};
 
 #[actix::test]
@@ -150,4 +152,103 @@ async fn ddl_waits_for_no_other_table() {
     let other = cluster().await.client(&primary.database).await;
     other.batch_execute("BEGIN; LOCK TABLE p IN ACCESS EXCLUSIVE MODE").await.unwrap();
     primary.run("SET statement_timeout = '10s'; ALTER TABLE t ADD v int; DROP TABLE t").await;
+}
+
+/// Two transactions that each altered one table, and now a type of the other's: where nothing is captured they never
+/// meet. Whoever could not follow leaves it to the publisher, who captures those that were altered.
+#[actix::test]
+async fn ddl_that_meets_only_in_the_registry_neither_fails_nor_waits() {
+    let primary = Primary::start().await;
+    primary
+        .run(
+            "CREATE TYPE mood AS ENUM ('sad'); CREATE TYPE size AS ENUM ('small');
+            CREATE TABLE a (id int PRIMARY KEY, v mood); CREATE TABLE b (id int PRIMARY KEY, v size);
+            INSERT INTO a VALUES (1, 'sad'); INSERT INTO b VALUES (1, 'small')",
+        )
+        .await;
+    for table in ["a", "b"] {
+        primary.capture(table).await;
+    }
+    let other = cluster().await.client(&primary.database).await;
+    let this = &primary.application;
+    for (client, table) in [(this, "a"), (&other, "b")] {
+        client.batch_execute(&format!("BEGIN; ALTER TABLE {table} ADD x int")).await.unwrap();
+    }
+    let begun = Instant::now();
+    let (here, there) = tokio::join!(
+        this.batch_execute(
+            "ALTER TYPE size RENAME VALUE 'small' TO 'tiny'; INSERT INTO a VALUES (2); COMMIT"
+        ),
+        other.batch_execute("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'; INSERT INTO b VALUES (2); COMMIT"),
+    );
+    assert_eq!((here.map_err(|e| format!("{e:?}")), there.map_err(|e| format!("{e:?}"))), (Ok(()), Ok(())));
+    assert!(begun.elapsed() < Duration::from_millis(900), "nobody's deadlock_timeout passes");
+    for table in ["a", "b"] {
+        let of_it = format!("FROM pgfanout.captured_table t WHERE t.table_name = '{table}'");
+        let told = format!(
+            "SELECT EXISTS (SELECT FROM pgfanout.changelog c WHERE c.operation = 'A' AND c.table_id = (SELECT id {of_it}))"
+        );
+        assert_eq!(primary.value(&told).await.as_deref(), Some("true"));
+        let id = primary.capture(table).await;
+        assert_eq!(
+            primary.value(&format!("SELECT rewritten IS NOT NULL {of_it}")).await.as_deref(),
+            Some("true")
+        );
+        assert_eq!(primary.entries(id).await, [entry("I", "2")]);
+    }
+}
+
+/// What is locked in the registry, by somebody who altered a type of the table, is in nobody's way: the application goes
+/// on, and what it wrote unseen shows in that the table gets another number.
+#[actix::test]
+async fn ddl_goes_on_where_the_registry_is_locked() {
+    for ddl in [
+        "ALTER TABLE t DROP COLUMN k; INSERT INTO t VALUES (2)",
+        "ALTER TABLE t RENAME id TO ident; UPDATE t SET w = 'x'",
+        "ALTER TABLE t ALTER w TYPE text USING w || '!'; DELETE FROM t",
+        "ALTER TABLE t SET UNLOGGED; INSERT INTO t VALUES (2, 2)",
+        "ALTER TABLE t DROP COLUMN k, ALTER w TYPE varchar; TRUNCATE t",
+    ] {
+        let primary = Primary::start().await;
+        primary
+            .run(
+                "CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE t (id int, k int, w text, m mood, PRIMARY KEY (id, k));
+                INSERT INTO t VALUES (1, 1)",
+            )
+            .await;
+        let id = primary.capture("t").await;
+        let other = cluster().await.client(&primary.database).await;
+        other.batch_execute("BEGIN; ALTER TYPE mood ADD VALUE 'new'").await.unwrap();
+        let begun = Instant::now();
+        primary.run(ddl).await;
+        assert!(begun.elapsed() < Duration::from_millis(900), "{ddl}: {:?}", begun.elapsed());
+        other.batch_execute("COMMIT").await.unwrap();
+        let told = format!(
+            "SELECT EXISTS (SELECT FROM pgfanout.changelog WHERE operation = 'A' AND table_id = {id})"
+        );
+        assert_eq!(primary.value(&told).await.as_deref(), Some("true"), "{ddl}");
+        match ddl.contains("UNLOGGED") {
+            true => assert!(primary.refusal("t").await.contains("unlogged")),
+            false => assert_ne!(primary.capture("t").await, id, "{ddl}"),
+        }
+    }
+}
+
+/// A table that can't be captured any more, while somebody writes to it: the DDL does not wait for him, as it would not
+/// without us.
+#[actix::test]
+async fn giving_a_table_up_waits_for_no_writer() {
+    let primary = Primary::start().await;
+    primary
+        .run("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE heir (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+        .await;
+    let id = primary.capture("t").await;
+    let other = cluster().await.client(&primary.database).await;
+    other.batch_execute("BEGIN; INSERT INTO t VALUES (2)").await.unwrap();
+    primary.run("SET statement_timeout = '10s'; ALTER TABLE heir INHERIT t").await;
+    other.batch_execute("INSERT INTO t VALUES (3); COMMIT").await.unwrap();
+    assert!(primary.refusal("t").await.contains("inherit"));
+    let told =
+        format!("SELECT EXISTS (SELECT FROM pgfanout.changelog WHERE operation = 'A' AND table_id = {id})");
+    assert_eq!(primary.value(&told).await.as_deref(), Some("true"));
 }
