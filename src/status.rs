@@ -27,7 +27,7 @@
 //!
 //! ```json
 //! {
-//!   "follows": false,                       every replica follows; the exit code is 0
+//!   "follows": false,                       every replica follows, and no table is broken; the exit code is 0
 //!   "primary": {
 //!     "state": "reachable",                 or "not-installed", "unreachable"
 //!     "error": null,                        why it is unreachable
@@ -126,7 +126,7 @@ const LIMIT: Duration = Duration::from_millis(4500);
 /// Everything there is to tell.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
-    /// Whether every replica follows.
+    /// Whether every replica follows, and all changes of all tables are captured.
     pub follows: bool,
     /// The primary.
     pub primary: Primary,
@@ -136,7 +136,7 @@ pub struct Status {
     pub replicas: Vec<Replica>,
 }
 
-/// What to print, for eyes or as a JSON object in one line, and whether every replica follows. Takes ten
+/// What to print, for eyes or as a JSON object in one line, and whether all is followed. Takes ten
 /// seconds at most.
 pub async fn status(config: &Config, json: bool) -> (String, bool) {
     let status = Status::read(config).await;
@@ -178,7 +178,9 @@ impl Status {
                 judge::judge(&replica.name, told, source, behind, probed, queues.next())
             })
             .collect();
-        let follows = replicas.iter().all(|replica| replica.state == State::Following);
+        // What is not captured nobody can follow.
+        let follows = primary.broken_tables.is_empty()
+            && replicas.iter().all(|replica| replica.state == State::Following);
         Self { follows, primary, broker, replicas }
     }
 }
@@ -189,7 +191,9 @@ async fn probed<'a>(
     config: &Config,
     told: &'a [Result<Told>],
 ) -> Vec<Option<Probed>> {
-    let Some(source) = source.filter(|source| source.flows) else { return vec![None; told.len()] };
+    let Some(source) = source.filter(|source| source.held_up.is_none()) else {
+        return vec![None; told.len()];
+    };
     let flows = |(replica, told): (&config::Replica, &'a Result<Told>)| {
         let told = told.as_ref().ok()?;
         let report = source.reports.get(&replica.name);

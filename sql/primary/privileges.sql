@@ -6,4 +6,4 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgfanout FROM PUBLIC;
 -- those row triggers.
 GRANT USAGE ON SCHEMA pgfanout_status TO pg_monitor;
 GRANT SELECT ON pgfanout_status.primary, pgfanout_status.captured_tables, pgfanout_status.replicas TO pg_monitor;
-GRANT EXECUTE ON FUNCTION pgfanout.behind TO pg_monitor;
+GRANT EXECUTE ON FUNCTION pgfanout.behind, pgfanout.gaps TO pg_monitor;

@@ -219,6 +219,25 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     )
 $$;
 
+-- The captured tables of which changes may be missing: a trigger of ours is disabled or gone. For status, and for who
+-- reads the view pgfanout_status.captured_tables: runs as its owner. One look at all triggers tells which tables without
+-- partitions may be meant, so that only those are looked into: with thousands of tables, that would take seconds.
+-- Reads pgfanout.captured_table, and as pgfanout.triggers_are_complete does.
+CREATE OR REPLACE FUNCTION pgfanout.gaps() RETURNS TABLE (id pg_catalog.int4)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT t.id FROM pgfanout.captured_table t
+    WHERE t.broken IS NULL AND CASE
+        WHEN t.partitioned OR t.id IN (
+            SELECT substring(p.proname FROM '_([0-9]+)$')::int4
+            FROM pg_proc p
+            WHERE p.pronamespace = 'pgfanout'::regnamespace AND p.prorettype = 'trigger'::regtype
+                AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgfoid = p.oid AND g.tgenabled = 'A')
+        )
+        THEN NOT pgfanout.triggers_are_complete(t)
+        ELSE false
+    END
+$$;
+
 -- The triggers of ours that belong to a captured table: where, name, function, whether it always fires, and
 -- whether it should be dropped: it is on no table of t any more, or of another kind. Clones are left out.
 CREATE OR REPLACE FUNCTION pgfanout.triggers_of(t pgfanout.captured_table)

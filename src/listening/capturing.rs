@@ -40,9 +40,23 @@ impl Listening {
             tracing::error!(event = "table_refused", "{problem}");
         }
         self.problems = problems;
-        let statement = "SELECT id, relation FROM pgfanout.captured_table WHERE broken IS NULL";
+        // Whoever disables a trigger where event triggers are off, or writes the catalog, is not noticed otherwise.
+        let statement = "SELECT t.id, t.relation, format('%I.%I', t.schema_name, t.table_name) AS name, \
+            g.id IS NULL AS complete FROM pgfanout.captured_table t LEFT JOIN pgfanout.gaps() g ON g.id = t.id \
+            WHERE t.broken IS NULL";
         let rows = self.control.query("reading the captured tables", statement, &[]).await?;
         let captured: Vec<(i32, u32)> = rows.iter().map(|row| (row.get("id"), row.get("relation"))).collect();
+        let mut gaps = Vec::new();
+        for row in rows.iter().filter(|row| !row.get::<_, bool>("complete")) {
+            gaps.push(row.get::<_, i32>("id"));
+            let table: &str = row.get("name");
+            tracing::warn!(
+                event = "capture_gap",
+                table,
+                "a trigger of pgfanout was disabled or gone, and changes may be missing: the table is captured and \
+                 copied anew"
+            );
+        }
         for (id, _) in
             captured.iter().filter(|(_, relation)| !wanted.iter().any(|table| table.relation == *relation))
         {
@@ -55,7 +69,7 @@ impl Listening {
         let id = |table: &Wanted| captured.iter().find(|(_, relation)| *relation == table.relation);
         let waits = |table: &Wanted| self.uncaptured.iter().any(|other| other.relation == table.relation);
         let is_current =
-            |table: &Wanted| id(table).is_some_and(|&(id, _)| !suspects.has(id)) && !waits(table);
+            |table: &Wanted| id(table).is_some_and(|&(id, _)| !suspects.has(id) && !gaps.contains(&id)) && !waits(table);
         self.uncaptured = wanted.into_iter().filter(|table| !is_current(table)).collect();
         if self.uncaptured.is_empty() { Ok(()) } else { self.capture().await }
     }

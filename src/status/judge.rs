@@ -106,6 +106,7 @@ pub(super) fn judge(
         missing,
         behind: behind.as_ref().map(|behind| behind.as_ref().map_err(|error| error.chain())),
         overdue: replica.overdue,
+        held_up: source.and_then(|source| source.held_up),
         has_position: told.position.is_some(),
     });
     replica.tables = Some(told.tables.len());
@@ -142,6 +143,8 @@ pub(super) struct Facts<'a> {
     pub(super) behind: Option<Result<&'a Behind, String>>,
     /// A commit on the primary was not seen in time.
     pub(super) overdue: bool,
+    /// Why no changes are passed on, to anybody.
+    pub(super) held_up: Option<&'static str>,
     pub(super) has_position: bool,
 }
 
@@ -168,6 +171,7 @@ pub(super) fn decide(facts: &Facts<'_>) -> (State, Option<String>) {
         return (State::Copying, Some("no table is captured on the primary yet".to_owned()));
     }
     match catching_up(facts) {
+        Ok(_) if facts.held_up.is_some() => (State::CatchingUp, facts.held_up.map(str::to_owned)),
         Ok(false) if facts.overdue => (State::CatchingUp, Some(overdue())),
         Ok(false) => (State::Following, None),
         Ok(true) => (State::CatchingUp, None),

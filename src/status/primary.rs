@@ -33,7 +33,7 @@ pub struct Primary {
     pub reason: Option<String>,
     /// How many tables are captured.
     pub tables: Option<usize>,
-    /// Those that are not captured any more.
+    /// Those of which not all changes are captured any more.
     pub broken_tables: Vec<BrokenTable>,
     /// How large the changelog is.
     pub changelog: Option<Changelog>,
@@ -70,7 +70,7 @@ pub enum Publisher {
     Down,
 }
 
-/// A table that is not captured any more.
+/// A table of which not all changes are captured any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BrokenTable {
     /// Its name, quoted where it must be.
@@ -133,8 +133,8 @@ pub struct Reported {
 /// A primary that answered, and has our schema.
 pub(super) struct Source {
     pub(super) session: Session,
-    /// Whether somebody is there who passes changes on, and not held up.
-    pub(super) flows: bool,
+    /// Why no changes are passed on, if none are.
+    pub(super) held_up: Option<&'static str>,
     /// The installation there.
     pub(super) epoch: String,
     /// The numbers of the captured tables.
@@ -175,10 +175,10 @@ async fn read(database: &Database, has_broker: bool) -> Result<Option<(Primary, 
         last_batch: last_batch(&row, if has_broker { "last_batch_for_all" } else { "last_batch" }),
         ..Primary::default()
     };
-    let flows = matches!(publisher, Publisher::Publishing | Publisher::Waiting);
+    let held_up = reason.or((publisher == Publisher::Down).then_some("no process passes changes on"));
     let tables = read_tables(&session, &mut primary).await?;
     let reports = read_reports(&session).await?;
-    Ok(Some((primary, Source { epoch: row.get("epoch"), tables, reports, session, flows })))
+    Ok(Some((primary, Source { epoch: row.get("epoch"), tables, reports, session, held_up })))
 }
 
 /// Whether there is a table of ours.

@@ -28,6 +28,7 @@ fn healthy(behind: &Behind) -> Facts<'_> {
         missing: Some(0),
         behind: Some(Ok(behind)),
         overdue: false,
+        held_up: None,
         has_position: true,
     }
 }
@@ -38,6 +39,12 @@ fn halted(error: Option<&str>) -> Reported {
 
 #[test]
 fn a_replica_that_does_not_show_a_commit_does_not_follow() {
+#[test]
+fn nobody_follows_while_nothing_is_passed_on() {
+    let held_up = Facts { held_up: Some("nobody is there"), ..healthy(&NOTHING) };
+    assert_eq!(decide(&held_up), (State::CatchingUp, Some("nobody is there".to_owned())));
+}
+
     let (state, reason) = decide(&Facts { overdue: true, ..healthy(&NOTHING) });
     assert_eq!(state, State::CatchingUp);
     assert!(reason.is_some_and(|reason| reason.contains("within 4 s")));
