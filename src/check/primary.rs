@@ -51,6 +51,13 @@ async fn look(
         Some(obstacle) => findings.error("privileges", obstacle.what, obstacle.remedy),
         None => findings.ok("privileges", format!("role {} may install capture", server.role)),
     }
+    let off = include_str!("../../sql/primary/check.sql");
+    for row in primary.query("looking whether DDL is followed", off, &[]).await? {
+        let (what, remedy): (&str, &str) = (row.get("what"), row.get("remedy"));
+        let text =
+            format!("{what}: tables that are altered are not followed, and replicas may differ unseen");
+        findings.error("settings", text, remedy);
+    }
     if server.may_read("captured_table").await? {
         for table in captured(primary).await? {
             if let Some(reason) = table.broken {

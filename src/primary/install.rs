@@ -286,7 +286,10 @@ async fn migrate(primary: &Session) -> Result<()> {
 }
 
 async fn renew_functions(primary: &Session) -> Result<()> {
-    let statement = "SELECT md5($1), i.functions FROM pgfanout.installation i";
+    // Whoever disabled or dropped an event trigger keeps DDL from being followed: they are made anew, too.
+    let statement = "SELECT md5($1), CASE WHEN (SELECT count(*) FROM pg_event_trigger e \
+        WHERE e.evtname IN ('pgfanout_follow_ddl', 'pgfanout_note_rewrite') AND e.evtenabled = 'A') = 2 \
+        THEN i.functions END FROM pgfanout.installation i";
     let row = primary.query_one("comparing the functions", statement, &[&FUNCTIONS]).await?;
     let (current, installed): (&str, Option<&str>) = (row.get(0), row.get(1));
     if installed == Some(current) {

@@ -6,12 +6,13 @@ use std::process::Command;
 
 use pgfanout_testbed::{
     config::ConfigFile,
+    eventually,
     process::Finished,
     world::{Database, World},
 };
 use serde_json::Value;
 
-use crate::support::{Mode, program, until_same, world};
+use crate::support::{Mode, PATIENCE, program, until_same, world};
 
 /// What is found, as `--json` has it. The exit code fits.
 pub(crate) async fn findings(config: &ConfigFile) -> Vec<Value> {
@@ -237,6 +238,81 @@ async fn what_needs_no_remedy_but_a_word_is_a_warning() {
     assert!(stdout.contains("\nwarning  primary: settings: fsync is off"), "{stdout}");
     assert!(stdout.contains("\n         remedy: ALTER SYSTEM SET fsync = on\n"), "{stdout}");
     assert!(stdout.lines().last().unwrap().starts_with("it will work; warnings: "), "{stdout}");
+}
+
+/// Event triggers that do not fire, for whatever reason, each with what removes it.
+#[tokio::test]
+async fn where_ddl_is_not_followed_is_told() {
+    let world = world(Mode::Postgres, 1).own_primary(&[]).build().await;
+    let primary = world.primary();
+    primary.execute("CREATE TABLE t (id int PRIMARY KEY); CREATE ROLE \"an app\"").await;
+    let told = async || -> Vec<(String, String)> {
+        let found = findings(&world.config()).await;
+        let errors = of_level(&found, "error").into_iter();
+        errors.map(|(text, remedy)| (text, remedy.to_owned())).collect()
+    };
+    assert_eq!(program().once("install", &world.config().write(), &[]).await.code, Some(0));
+    assert_eq!(told().await, []);
+    primary.execute("ALTER EVENT TRIGGER pgfanout_note_rewrite DISABLE").await;
+    let found = told().await;
+    let remedy = "ALTER EVENT TRIGGER pgfanout_note_rewrite ENABLE ALWAYS";
+    assert!(
+        found[0].0.starts_with("primary: settings: event trigger pgfanout_note_rewrite is disabled"),
+        "{found:?}"
+    );
+    assert_eq!((found.len(), found[0].1.as_str()), (1, remedy), "{found:?}");
+    primary.execute(remedy).await;
+    assert_eq!(told().await, []);
+    // Installing mends it, too, also where one is gone.
+    primary
+        .execute("ALTER EVENT TRIGGER pgfanout_note_rewrite DISABLE; DROP EVENT TRIGGER pgfanout_follow_ddl")
+        .await;
+    assert_eq!(program().once("install", &world.config().write(), &[]).await.code, Some(0));
+    assert_eq!(told().await, []);
+    primary.execute("ALTER TABLE t ADD a int").await;
+    let columns = "SELECT columns::text FROM pgfanout.captured_table";
+    let columns: String = primary.client().await.query_one(columns, &[]).await.unwrap().get(0);
+    assert_eq!(columns, "{id,a}");
+
+    if !primary.cluster().knows("event_triggers", 17) {
+        return;
+    }
+    let database = primary.name();
+    for (off, whom, remedy) in [
+        (
+            "ALTER ROLE \"an app\" SET event_triggers = off",
+            " for role an app",
+            "ALTER ROLE \"an app\" RESET event_triggers",
+        ),
+        (
+            &*format!("ALTER ROLE \"an app\" IN DATABASE {database} SET event_triggers = 'false'"),
+            " for role an app in this database",
+            &*format!("ALTER ROLE \"an app\" IN DATABASE {database} RESET event_triggers"),
+        ),
+        (
+            &*format!("ALTER DATABASE {database} SET event_triggers = off"),
+            " for this database",
+            &*format!("ALTER DATABASE {database} RESET event_triggers"),
+        ),
+        ("ALTER ROLE ALL SET event_triggers = off", " for all roles", "ALTER ROLE ALL RESET event_triggers"),
+    ] {
+        primary.execute(off).await;
+        let found = told().await;
+        let text = format!("primary: settings: event_triggers is off{whom}: ");
+        assert!(found.len() == 1 && found[0].0.starts_with(&text), "{off}: {found:?}");
+        assert_eq!(found[0].1, remedy);
+        primary.execute(remedy).await;
+        assert_eq!(told().await, []);
+    }
+    primary.execute("ALTER SYSTEM SET event_triggers = off").await;
+    primary.execute("SELECT pg_reload_conf()").await;
+    eventually(PATIENCE, "it is told", async || {
+        let found = told().await;
+        let is_told =
+            found.len() == 1 && found[0].0.starts_with("primary: settings: event_triggers is off: ");
+        if is_told { Ok(()) } else { Err(found) }
+    })
+    .await;
 }
 
 #[tokio::test]
