@@ -149,6 +149,6 @@ async fn drop_schema(replica: &Database) -> Result<bool> {
     let session = replica.connect("pgfanout uninstall").await?;
     let present = "SELECT to_regnamespace('pgfanout') IS NOT NULL";
     let present = session.query_one("looking for pgfanout's schema", present, &[]).await?.get(0);
-    session.run("removing pgfanout's schema", include_str!("../../sql/uninstall.sql")).await?;
+    install::drop_schemas(&session).await?;
     Ok(present)
 }

@@ -86,7 +86,7 @@ pub async fn install(primary: &Session) -> Result<Installation> {
                  in this one; it is installed anew, and every replica halts until it is told to copy all anew"
             );
         }
-        patiently(async || {
+        patiently(primary.database(), async || {
             bounded(primary, LOCK_LIMIT, async {
                 if elsewhere.is_some() {
                     drop_moved(primary).await?;
@@ -118,14 +118,23 @@ pub async fn uninstall(primary: &Session) -> Result<bool> {
             return Ok(false);
         }
         release_all(primary).await?;
-        patiently(async || {
-            bounded(primary, LOCK_LIMIT, async {
-                primary.run("uninstalling", include_str!("../../sql/uninstall.sql")).await
-            })
-            .await
-        })
-        .await?;
+        drop_schemas(primary).await?;
         Ok(true)
+    })
+    .await
+}
+
+/// Removes our schemas from a database: from a primary, once nothing there depends on them, or from a replica. Keeps
+/// nobody waiting for longer than a moment. May be repeated.
+///
+/// # Errors
+/// When somebody holds for long what is in them.
+pub async fn drop_schemas(session: &Session) -> Result<()> {
+    patiently(session.database(), async || {
+        bounded(session, LOCK_LIMIT, async {
+            session.run("removing pgfanout's schemas", include_str!("../../sql/uninstall.sql")).await
+        })
+        .await
     })
     .await
 }
@@ -215,7 +224,7 @@ async fn locked<T>(primary: &Session, work: impl Future<Output = Result<T>>) -> 
 }
 
 /// Tries again while others hold the locks that it needs, for as long as that may take.
-async fn patiently<T>(mut work: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+async fn patiently<T>(database: &str, mut work: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let started = Instant::now();
     loop {
         match work().await {
@@ -223,8 +232,8 @@ async fn patiently<T>(mut work: impl AsyncFnMut() -> Result<T>) -> Result<T> {
             Err(error) if was_locked(&error) => {
                 let (limit, why) = (PATIENCE.as_secs(), error.chain());
                 return Err(Error::Unfit(format!(
-                    "primary: transactions there held for {limit} s what pgfanout has to lock for a moment ({why}); end \
-                     those that pg_stat_activity shows to be old"
+                    "{database}: transactions there held for {limit} s what pgfanout has to lock for a moment ({why}); \
+                     end those that pg_stat_activity shows to be old"
                 )));
             }
             result => return result,
@@ -317,7 +326,8 @@ async fn release_all(primary: &Session) -> Result<()> {
     primary.run("no longer following DDL", statements).await?;
     let statement = "SELECT id FROM pgfanout.captured_table ORDER BY id";
     for row in primary.query("reading the captured tables", statement, &[]).await? {
-        patiently(async || capture::release(primary, row.get(0), LOCK_LIMIT).await).await?;
+        let release = async || capture::release(primary, row.get(0), LOCK_LIMIT).await;
+        patiently(primary.database(), release).await?;
     }
     Ok(())
 }

@@ -79,6 +79,38 @@ async fn no_trace_is_left_but_the_tables_on_the_replicas() {
     world.primary().execute("UPDATE t SET a = 'b'; TRUNCATE t; DROP TABLE t").await;
 }
 
+/// A dump reads our schema for long, and others who read it do not wait behind us.
+#[tokio::test]
+async fn nobody_waits_for_long_behind_what_is_removed_from_a_replica() {
+    let world = world(Mode::Postgres, 1).build().await;
+    world.primary().execute(TABLES).await;
+    let mut pgfanout = begin(&world);
+    until_same(&world, &["t"]).await;
+    pgfanout.terminate().await;
+    let dumping = world.replica(1).client().await;
+    dumping.batch_execute("BEGIN; LOCK TABLE pgfanout.position IN ACCESS SHARE MODE").await.unwrap();
+    let (file, other) = (world.config().write(), world.replica(1).client().await);
+    let program = program();
+    let removing = program.once("uninstall", &file, &[]);
+    let others = async {
+        let tried = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+            AND application_name = 'pgfanout uninstall'";
+        let mut tries = 0;
+        while tries < 2 {
+            eventually(PATIENCE, "the removal waits", async || {
+                other.query_one(tried, &[]).await.unwrap().get::<_, i64>(0) == 1
+            })
+            .await;
+            other.batch_execute("SET statement_timeout = '5s'; SELECT FROM pgfanout.position").await.unwrap();
+            tries += 1;
+        }
+        dumping.batch_execute("COMMIT").await.unwrap();
+    };
+    let (Finished { code, stderr, .. }, ()) = tokio::join!(removing, others);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(!dump(world.replica(1)).await.contains("pgfanout"));
+}
+
 #[tokio::test]
 async fn what_could_not_be_removed_is_named_and_the_rest_is_gone() {
     let world = world(Mode::Broker, 2).build().await;
