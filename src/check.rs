@@ -14,7 +14,8 @@
 //! may, or a sentence. Keys may be added, and subjects; none will change its meaning.
 //!
 //! The broker is asked by its protocol for messages alone. So of policies there only those show that keep less than a
-//! thousand messages, and its `consumer_timeout` does not. What a queue drops is caught up.
+//! thousand messages. What a queue drops is caught up. Its `consumer_timeout` does not show, and does no harm: a channel
+//! that it closes, since a replica was held up for so long, is opened again, and what was on it comes again.
 
 mod broker;
 mod primary;

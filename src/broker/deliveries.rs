@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use lapin::{
-    BasicProperties, Channel, Connection, Consumer,
+    BasicProperties, Channel, ChannelState, Connection, Consumer, ErrorKind,
     message::Delivery,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions, QueuePurgeOptions},
     types::FieldTable,
@@ -27,6 +27,10 @@ const PREFETCH_BYTES: u64 = 32 << 20;
 
 /// An acknowledgement hangs for ever on some broken links; the message comes again then.
 const ACK_LIMIT: Duration = Duration::from_secs(10);
+
+/// What it means when the link is there and the channel is not.
+const CLOSED: &str = "broker: it closed the channel before a message was acknowledged, and the message comes again; if the \
+    replica was held up for long, raise consumer_timeout in its rabbitmq.conf";
 
 /// A connection that consumes one replica's queue.
 pub struct Deliveries {
@@ -88,10 +92,14 @@ impl Deliveries {
     /// # Errors
     /// When the link broke: the messages come again.
     pub async fn acknowledge(&self, tag: u64) -> Result<()> {
-        let doing = "acknowledging";
         within(ACK_LIMIT, "broker: acknowledging", async {
             let options = BasicAckOptions { multiple: true };
-            self.channel.basic_ack(tag, options).await.map_err(Error::broker(doing))
+            self.channel.basic_ack(tag, options).await.map_err(|error| match error.kind() {
+                ErrorKind::InvalidChannelState(ChannelState::Closed, _) => {
+                    Error::Disconnected(CLOSED.to_owned())
+                }
+                _ => Error::broker("acknowledging")(error),
+            })
         })
         .await
     }

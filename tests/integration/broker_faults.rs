@@ -189,6 +189,46 @@ async fn a_queue_with_other_settings_is_told_with_the_remedy() {
     until_same(&world, &["t"]).await;
 }
 
+/// As where a replica is held up for longer than the broker lets messages be unacknowledged.
+#[tokio::test]
+async fn a_channel_that_the_broker_closes_for_want_of_acknowledgements_is_opened_again() {
+    let world = world(Mode::Broker, 2).own_broker().build().await;
+    world.primary().execute("CREATE TABLE t (id int PRIMARY KEY)").await;
+    // Half an hour, looked at each minute, if nobody sets it.
+    let timeout = "application:set_env(rabbit, consumer_timeout, 1000), application:set_env(rabbit, channel_tick_interval, 300).";
+    world.broker().ctl(&["eval", timeout]).await;
+    let mut pgfanout = begin(&world);
+    until_following(&world).await;
+    let insert = async |world: &World| world.primary().execute("INSERT INTO t SELECT count(*) FROM t").await;
+    until_by_broker(&world, insert).await;
+    let (holder, mark) = (world.replica(1).client().await, pgfanout.mark());
+    holder.batch_execute("BEGIN; LOCK TABLE t IN EXCLUSIVE MODE").await.unwrap();
+    insert(&world).await;
+    let vandal = Vandal::new(&world).await;
+    eventually(PATIENCE, "the broker has closed its channel", async || {
+        let waiting = vandal.messages(&world.queue(1)).await;
+        if waiting > 0 { Ok(()) } else { Err(waiting) }
+    })
+    .await;
+    for _ in 0..5 {
+        insert(&world).await;
+    }
+    holder.batch_execute("COMMIT").await.unwrap();
+    let closed = |line: &Value| {
+        line["event"] == "failed"
+            && line["replica"] == "r1"
+            && line["message"].as_str().unwrap().contains("consumer_timeout")
+    };
+    let line = pgfanout.wait_for(mark, "that its channel was closed", PATIENCE, closed).await;
+    assert_eq!((&line["stage"], &line["level"]), (&Value::from("consumer"), &Value::from("WARN")), "{line}");
+    until_same(&world, &["t"]).await;
+    until_by_broker(&world, insert).await;
+    until_same(&world, &["t"]).await;
+    assert_no_copy(&pgfanout, mark);
+    let others = |line: &&Value| line["event"] == "failed" && line["replica"] == "r2";
+    assert_eq!(pgfanout.log_after(mark).iter().filter(others).count(), 0, "the other one is not disturbed");
+}
+
 async fn status(world: &World) -> Value {
     let finished = program().once("status", &world.config().write(), &["--json"]).await;
     serde_json::from_str(&finished.stdout).unwrap()
