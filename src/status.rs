@@ -14,7 +14,7 @@
 //! | `halted` | no process applies to it, the one that does last reported that it cannot go on, or it stands in another history than the primary has |
 //! | `isolating` | tables are set aside, on which it failed (`on_table_error = "isolate"`); the others go on |
 //! | `copying` | a table is being copied, about to join the others, or not yet taken up; or there is none yet |
-//! | `catching-up` | a change that it lacks was logged more than ten seconds ago, or was trimmed; or the primary could not say; or a commit there, done to find out, was not seen on the replica within four seconds |
+//! | `catching-up` | a change that it lacks was logged more than ten seconds ago, or was trimmed; or the primary could not say; or a commit there, done to find out, was not seen on the replica within four seconds; or nobody passes changes on, or the broker takes none |
 //! | `following` | otherwise |
 //!
 //! A change's age counts from its statement, not from its commit. So after a transaction of minutes its
@@ -35,8 +35,8 @@
 //!                                           [broker] it wakes the appliers
 //!     "reason": null,                       what holds it up, with the remedy
 //!     "tables": 2,                          captured tables
-//!     "broken_tables": [{"table": "public.t", "reason": "…"}],     captured no more, with the remedy
-//!     "changelog": {"entries": 1200, "bytes": 524288},             an estimate, and the size on disk
+//!     "broken_tables": [{"table": "public.t", "reason": "…"}],     not all is captured, with the remedy
+//!     "changelog": {"entries": 1200, "bytes": 524288, "logged": 90000},
 //!     "last_batch": {"number": 7, "published": true, "cut_at": "2026-01-02T03:04:05.678Z",
 //!                    "seconds_ago": 1.5}
 //!   },
@@ -68,6 +68,9 @@
 //! - `behind.changes` counts the entries of the changelog that the position does not contain, up to a
 //!   million: then `at_least` is true. `bytes` is what their keys and old rows take as they are stored.
 //!   `seconds` is the age of the oldest. `trimmed`: some that it lacks are gone, so it is copied anew.
+//! - `changelog`: an estimate of its entries, its size on disk, and how many entries were ever logged, by the server's
+//!   statistics: how fast that grows is the rate of changes; `logged` less a replica's `behind.changes` grows by what it
+//!   applies.
 //! - `publisher` is `blocked` while the broker is short of memory or disk and accepts nothing, and
 //!   `disconnected` while it has no connection to the broker, both only while changes wait for it.
 //! - `broker.rejected` is how many messages are in the queue `EXCHANGE.rejected`: those that were refused, and

@@ -2,6 +2,7 @@
 -- the view pgfanout_status.primary.
 -- Returns one row. publisher: what the process does that passes changes on, in a word. It holds an advisory lock,
 -- whose number stands here in two halves; its session's name shows what holds it up, as publisher.rs has it.
+-- changelog_logged: how many changes were ever logged, by the server's statistics, for rates.
 -- last_batch: the last that was cut, for one replica alone or for all; last_batch_for_all: the last that was cut to
 -- be published; NULL where there is none.
 -- Reads pgfanout.installation, pgfanout.batch, pgfanout.asleep, statistics of pgfanout.changelog, pg_locks,
@@ -17,6 +18,7 @@ SELECT
     END AS publisher,
     s.entries AS changelog_entries,
     s.bytes AS changelog_bytes,
+    s.logged AS changelog_logged,
     l.number AS last_batch,
     l.published AS last_batch_published,
     l.cut_at AS last_batch_cut_at,
@@ -30,7 +32,8 @@ FROM
     CROSS JOIN (
         SELECT
             sum(pg_stat_get_live_tuples(p.inhrelid))::int8 AS entries,
-            sum(pg_total_relation_size(p.inhrelid))::int8 AS bytes
+            sum(pg_total_relation_size(p.inhrelid))::int8 AS bytes,
+            sum(pg_stat_get_tuples_inserted(p.inhrelid))::int8 AS logged
         FROM pg_inherits p
         WHERE p.inhparent = 'pgfanout.changelog'::regclass
     ) s

@@ -32,7 +32,8 @@ const FUNCTIONS: &str = concat!(
     "CREATE SCHEMA IF NOT EXISTS pgfanout_status;\n\
      CREATE OR REPLACE VIEW pgfanout_status.primary AS SELECT s.publisher, s.changelog_entries, s.changelog_bytes, \
      s.last_batch, s.last_batch_published, s.last_batch_cut_at, s.last_batch_seconds_ago, s.last_batch_for_all, \
-     s.last_batch_for_all_published, s.last_batch_for_all_cut_at, s.last_batch_for_all_seconds_ago FROM (\n",
+     s.last_batch_for_all_published, s.last_batch_for_all_cut_at, s.last_batch_for_all_seconds_ago, \
+     s.changelog_logged FROM (\n",
     include_str!("../../sql/primary/status.sql"),
     ") s;\nCREATE OR REPLACE VIEW pgfanout_status.captured_tables AS\n",
     include_str!("../../sql/primary/status_tables.sql"),

@@ -86,6 +86,8 @@ pub struct Changelog {
     pub entries: i64,
     /// On disk, with its index.
     pub bytes: i64,
+    /// How many were ever logged, by the server's statistics: their growth is the rate of changes.
+    pub logged: i64,
 }
 
 /// The batch that was cut last.
@@ -171,6 +173,7 @@ async fn read(database: &Database, has_broker: bool) -> Result<Option<(Primary, 
         changelog: Some(Changelog {
             entries: row.get("changelog_entries"),
             bytes: row.get("changelog_bytes"),
+            logged: row.get("changelog_logged"),
         }),
         last_batch: last_batch(&row, if has_broker { "last_batch_for_all" } else { "last_batch" }),
         ..Primary::default()

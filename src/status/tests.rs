@@ -1,5 +1,7 @@
 //! The rules, and how they look.
 
+use std::time::{Duration, Instant};
+
 use super::{
     Behind, Copy, Phase, Reported, State, Status,
     broker::{Broker, BrokerState, Queue, QueueState},
@@ -38,13 +40,13 @@ fn halted(error: Option<&str>) -> Reported {
 }
 
 #[test]
-fn a_replica_that_does_not_show_a_commit_does_not_follow() {
-#[test]
 fn nobody_follows_while_nothing_is_passed_on() {
     let held_up = Facts { held_up: Some("nobody is there"), ..healthy(&NOTHING) };
     assert_eq!(decide(&held_up), (State::CatchingUp, Some("nobody is there".to_owned())));
 }
 
+#[test]
+fn a_replica_that_does_not_show_a_commit_does_not_follow() {
     let (state, reason) = decide(&Facts { overdue: true, ..healthy(&NOTHING) });
     assert_eq!(state, State::CatchingUp);
     assert!(reason.is_some_and(|reason| reason.contains("within 4 s")));
@@ -198,7 +200,7 @@ fn example() -> Status {
             reason: Some("it is held up".to_owned()),
             tables: Some(3),
             broken_tables: vec![BrokenTable { table: "public.t".into(), reason: "it lost\nits key".into() }],
-            changelog: Some(Changelog { entries: 1200, bytes: 524_288 }),
+            changelog: Some(Changelog { entries: 1200, bytes: 524_288, logged: 90_000 }),
             last_batch: Some(LastBatch {
                 number: 7,
                 published: true,
@@ -274,26 +276,53 @@ fn colours_change_nothing_else() {
 fn the_last_looks_are_bars_as_high_as_a_replica_was_behind() {
     let (mut history, mut status) = (History::default(), example());
     let name = status.replicas[0].name.clone();
+    let now = Instant::now();
     status.replicas[0].delay_seconds = None;
-    for seconds in [Some(0.0), Some(0.1), None, Some(4.0), Some(2.0)] {
-        status.replicas[0].behind = seconds.map(|seconds| Behind { seconds, ..NOTHING });
-        history.note(&status);
+    for worst in [Some(0.0), Some(0.1), None, Some(4.0), Some(2.0)] {
+        // One bar for some looks: the worst counts, and those of which nothing is known do not.
+        for seconds in [Some(0.0), None, worst, Some(0.0), None, worst] {
+            let seconds = worst.and(seconds);
+            status.replicas[0].behind = seconds.map(|seconds| Behind { seconds, ..NOTHING });
+            history.note(&status, now);
+        }
     }
     assert_eq!(history.bars(&name), "▁▂ █▅");
     assert_eq!(history.most(&name), Some(4.0));
     let printed = print(&status, false, Some(&history));
     assert!(printed.contains("at the last looks") && printed.contains("▁▂ █▅ up to 4"), "{printed}");
-    for _ in 0..100 {
-        history.note(&status);
+    for _ in 0..300 {
+        history.note(&status, now);
     }
     assert_eq!(history.bars(&name), "█".repeat(30), "the old ones are forgotten");
     assert_eq!(history.bars("nobody"), "");
     // What was seen counts, and what was not seen for as long as it was waited for.
     let (mut history, one) = (History::default(), &mut status.replicas[0]);
     (one.behind, one.delay_seconds) = (Some(NOTHING), Some(0.5));
-    history.note(&status);
+    history.note(&status, now);
     assert_eq!(history.most(&name), Some(0.5));
     (status.replicas[0].delay_seconds, status.replicas[0].overdue) = (None, true);
-    history.note(&status);
+    history.note(&status, now);
     assert_eq!(history.most(&name), Some(4.0));
+}
+
+#[test]
+fn rates_are_those_of_the_last_looks() {
+    let (mut history, mut status, start) = (History::default(), example(), Instant::now());
+    assert_eq!(history.rate(None), None);
+    let mut look = |second: u64, logged: i64, behind: Option<i64>| {
+        status.primary.changelog = Some(Changelog { entries: 0, bytes: 0, logged });
+        status.replicas[0].behind = behind.map(|changes| Behind { changes, ..NOTHING });
+        history.note(&status, start + Duration::from_secs(second));
+        (history.rate(None), history.rate(Some("r1")), print(&status, false, Some(&history)))
+    };
+    assert_eq!(look(0, 1000, Some(0)).0, None, "one look is no rate");
+    let (logged, applied, printed) = look(10, 51_000, Some(20_000));
+    assert_eq!((logged, applied), (Some(5000.0), Some(3000.0)));
+    assert!(printed.contains(", 5,000 changes/s, ") && printed.contains("  3,000/s  "), "{printed}");
+    assert_eq!(look(11, 51_000, None).1, None, "it is not known how far it is behind");
+    for second in 12..40 {
+        let _ = look(second, 51_000, Some(0));
+    }
+    let (logged, applied, _) = look(40, 51_000, Some(0));
+    assert_eq!((logged, applied), (Some(0.0), Some(0.0)));
 }

@@ -31,7 +31,7 @@ impl<T: Into<String>> From<T> for Cell {
 /// Without a line end at its end. With a history, how far behind the replicas were at the last looks.
 pub(super) fn print(status: &Status, colours: bool, history: Option<&History>) -> String {
     let mut out = Out { text: String::new(), colours };
-    out.rows(&sources(status));
+    out.rows(&sources(status, history));
     out.remarks(status.primary.reason.iter().map(|reason| ("publisher", &**reason)));
     out.remarks(status.primary.broken_tables.iter().map(|broken| (&*broken.table, &*broken.reason)));
     out.rows(&replicas(&status.replicas, history));
@@ -69,9 +69,10 @@ fn verified(Verified { right, seconds_ago, .. }: &Verified) -> Cell {
     }
 }
 
-fn sources(status: &Status) -> Vec<Vec<Cell>> {
-    let mut rows =
-        vec![vec!["primary".into(), primary_state(&status.primary), primary(&status.primary).into()]];
+fn sources(status: &Status, history: Option<&History>) -> Vec<Vec<Cell>> {
+    let rate = history.and_then(|history| history.rate(None));
+    let does = primary(&status.primary, rate).into();
+    let mut rows = vec![vec!["primary".into(), primary_state(&status.primary), does]];
     if let Some(Broker { state, error, rejected }) = &status.broker {
         let state = match state {
             BrokerState::Reachable => Cell("reachable".to_owned(), Some(GREEN)),
@@ -93,7 +94,7 @@ fn primary_state(primary: &Primary) -> Cell {
     Cell(word.to_owned(), Some(colour))
 }
 
-fn primary(primary: &Primary) -> String {
+fn primary(primary: &Primary, rate: Option<f64>) -> String {
     let mut said: Vec<String> = primary.error.iter().cloned().collect();
     said.extend(primary.publisher.map(|publisher| {
         let does = match publisher {
@@ -106,6 +107,7 @@ fn primary(primary: &Primary) -> String {
         format!("publisher {does}")
     }));
     said.extend(primary.tables.map(|tables| format!("{} tables captured", count(tables as u64))));
+    said.extend(rate.map(|rate| format!("{} changes/s", count(rate.round() as i64))));
     said.extend(primary.changelog.map(|changelog| {
         let (entries, size) = (count(changelog.entries), bytes(changelog.bytes as f64));
         format!("changelog about {entries} entries in {size}")
@@ -121,7 +123,7 @@ fn replicas(replicas: &[Replica], history: Option<&History>) -> Vec<Vec<Cell>> {
     let heading = ["replica", "state", "delay", "behind", "queue", "position"].map(Cell::from);
     let mut heading = Vec::from(heading);
     if history.is_some() {
-        heading.insert(3, "at the last looks".into());
+        heading.splice(3..3, ["at the last looks", "applies"].map(Cell::from));
     }
     let is_verified = replicas.iter().any(|replica| replica.verified.is_some());
     if is_verified {
@@ -142,7 +144,9 @@ fn replicas(replicas: &[Replica], history: Option<&History>) -> Vec<Vec<Cell>> {
             position(replica).into(),
         ];
         if let Some(history) = history {
-            cells.insert(3, looks(history, &replica.name).into());
+            let rate =
+                history.rate(Some(&replica.name)).map(|rate| format!("{}/s", count(rate.round() as i64)));
+            cells.splice(3..3, [looks(history, &replica.name), known(rate)].map(Cell::from));
         }
         if is_verified {
             cells.push(replica.verified.as_ref().map_or_else(|| "-".into(), verified));

@@ -105,7 +105,7 @@ async fn a_replica_that_keeps_up_follows_and_the_object_is_as_documented() {
     let primary = &status["primary"];
     assert_keys(primary, "state error publisher reason tables broken_tables changelog last_batch");
     assert_eq!((&primary["state"], &primary["tables"]), (&json!("reachable"), &json!(1)));
-    assert_keys(&primary["changelog"], "entries bytes");
+    assert_keys(&primary["changelog"], "entries bytes logged");
     assert!(primary["changelog"]["bytes"].as_i64().unwrap() > 0);
     assert_keys(&primary["last_batch"], "number published cut_at seconds_ago");
     assert_eq!(status["broker"], json!({"state": "reachable", "error": null, "rejected": 0}));
