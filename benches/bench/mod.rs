@@ -14,12 +14,13 @@ mod plot;
 mod probe;
 mod results;
 mod stage;
+mod verifying;
 
 pub(crate) use results::Results;
 use stage::Stage;
 
 /// All workloads that there are.
-pub(crate) const WORKLOADS: [&str; 10] = ["B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B9", "B10"];
+pub(crate) const WORKLOADS: [&str; 11] = ["B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B9", "B10", "B11"];
 
 /// How much is measured.
 #[derive(Clone, Debug)]
@@ -57,6 +58,7 @@ pub(crate) async fn run(scope: &Scope) -> Results {
                 "B6" => behind::changes(&mut stage, scope, &mut results).await,
                 "B7" => crowd::replicas(&mut stage, scope, &mut results).await,
                 "B8" => held::held_back(&mut stage, scope, &mut results).await,
+                "B11" => verifying::narrow(&mut stage, scope, &mut results).await,
                 "B10" => load::absent(&mut stage, scope, &mut results).await,
                 _ => load::idle(&mut stage, scope, &mut results).await,
             }

@@ -145,7 +145,8 @@ impl Stage {
         self.primary().client(system.database()).await
     }
 
-    fn config(&self, system: System) -> std::path::PathBuf {
+    /// The configuration by which the system replicates.
+    pub(crate) fn config(&self, system: System) -> std::path::PathBuf {
         let mut config = self.world.config();
         config.primary.url = self.primary().url(system.database());
         for (section, replica) in config.replicas.iter_mut().zip(self.replicas()) {

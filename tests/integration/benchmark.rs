@@ -7,7 +7,7 @@ use crate::bench::{Scope, run};
 #[tokio::test]
 async fn the_benchmark_runs() {
     let scope = Scope {
-        workloads: vec!["B4".to_owned()],
+        workloads: vec!["B4".to_owned(), "B11".to_owned()],
         seconds: 1,
         rounds: 1,
         clients: vec![1],
@@ -27,5 +27,8 @@ async fn the_benchmark_runs() {
             assert!(value.as_f64() > Some(0.0), "{what}, {system}: {value}");
         }
     }
+    let verified =
+        &of("narrow rows verified a second").expect("it was measured")["systems"]["pgfanout"]["median"];
+    assert!(verified.as_f64() > Some(0.0), "{verified}");
     assert_ne!(of("500/s: delay p50, ms").expect("it was measured")["goals"], json!([]));
 }
