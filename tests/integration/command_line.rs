@@ -3,6 +3,7 @@
 mod installing;
 mod reloading;
 mod secrets;
+pub(crate) mod terminal;
 
 use std::process::{Command, Stdio};
 

@@ -56,6 +56,21 @@ async fn the_readmes_configuration_is_one() {
 }
 
 #[tokio::test]
+async fn the_readmes_statement_waits_on_a_replica() {
+    let world = world(Mode::Postgres, 1).build().await;
+    world.primary().execute("CREATE TABLE t (id int PRIMARY KEY)").await;
+    let _pgfanout = program().run(&world.config().write());
+    until_following(&world).await;
+    let text = text("README.md");
+    let statement = text.split_once("```sql\n").unwrap().1.split_once("```").unwrap().0;
+    let transaction = "INSERT INTO t VALUES (1) RETURNING pg_current_xact_id()::text";
+    let transaction = world.primary().client().await.query_one(transaction, &[]).await.unwrap();
+    let statement = statement.replace("4711", transaction.get(0)).replace("1 s'", "60 s'");
+    let waited = world.replica(1).client().await.query_one(&statement, &[]).await.unwrap();
+    assert!(waited.get::<_, bool>(0), "{statement}");
+}
+
+#[tokio::test]
 async fn the_readmes_privileges_are_enough() {
     let world = world(Mode::Broker, 1).build().await;
     world.primary().execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;

@@ -11,6 +11,8 @@ use pgfanout_testbed::{
     world::{Database, World},
 };
 
+use serde_json::Value;
+
 use crate::{
     bounds::{admit, changelog_bytes, number},
     load::{self, Load, until_arrived},
@@ -29,6 +31,42 @@ fn computed(pgfanout: &Pgfanout) -> Duration {
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks: u64 = fields[11..=12].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
     Duration::from_millis(ticks * 10)
+}
+
+/// Who watches the log is told by every stage, also where nothing happens; its silence is the alarm.
+#[tokio::test]
+async fn every_stage_says_every_30_seconds_how_it_is() {
+    let world = world(Mode::Broker, 2).build().await;
+    world.primary().execute("CREATE TABLE item (id int PRIMARY KEY)").await;
+    let mut pgfanout = begin(&world);
+    let stages = [
+        ("pg_listener", None),
+        ("publisher", None),
+        ("consumer", Some("r1")),
+        ("applier", Some("r1")),
+        ("applier", Some("r2")),
+    ];
+    for (stage, replica) in stages {
+        let is_its = |line: &Value| {
+            line["event"] == "status" && line["stage"] == stage && line["replica"].as_str() == replica
+        };
+        let mut times = Vec::<String>::new();
+        for _ in 0..2 {
+            let line = pgfanout
+                .wait_for(0, &format!("status of {stage}"), PATIENCE, |line| {
+                    is_its(line) && !times.contains(&line["timestamp"].to_string())
+                })
+                .await;
+            times.push(line["timestamp"].to_string());
+        }
+        let seconds = |time: &str| -> f64 {
+            let clock: Vec<f64> =
+                time[12..].trim_matches(['"', 'Z']).split(':').map(|n| n.parse().unwrap()).collect();
+            clock[0] * 3600.0 + clock[1] * 60.0 + clock[2]
+        };
+        let apart = (seconds(&times[1]) - seconds(&times[0])).rem_euclid(86400.0);
+        assert!((28.0..35.0).contains(&apart), "{stage}: {times:?}");
+    }
 }
 
 async fn kept(primary: &Database) -> (i64, i64) {

@@ -20,6 +20,7 @@ use crate::{
     writing::{Writer, transaction},
 };
 
+mod interrupted;
 mod schedule;
 
 async fn verify(world: &World, arguments: &[&str]) -> (Option<i32>, Value) {

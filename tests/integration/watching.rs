@@ -226,6 +226,11 @@ async fn what_others_built_on_the_views_stays() {
     }
 }
 
+/// Makes of a replica's schema what it was in the beginning.
+pub(crate) const FIRST_SCHEMA: &str =
+    "DROP SCHEMA pgfanout_status CASCADE; DROP TABLE pgfanout.filled_table, pgfanout.verified_table;
+    DROP FUNCTION pgfanout.form; ALTER TABLE pgfanout.replica_installation DROP COLUMN source";
+
 /// Whoever is older than what is there must not touch it.
 #[tokio::test]
 async fn a_replica_with_a_newer_schema_is_left_as_it_is() {
@@ -254,10 +259,7 @@ async fn a_replica_with_the_first_schema_is_upgraded_and_not_copied() {
     let mut pgfanout = begin(&world);
     until_joined(&world, 2).await;
     pgfanout.terminate().await;
-    let first =
-        "DROP SCHEMA pgfanout_status CASCADE; DROP TABLE pgfanout.filled_table, pgfanout.verified_table;
-        DROP FUNCTION pgfanout.form; ALTER TABLE pgfanout.replica_installation DROP COLUMN source";
-    world.replica(1).execute(first).await;
+    world.replica(1).execute(FIRST_SCHEMA).await;
     let pgfanout = begin(&world);
     world.primary().execute("INSERT INTO users VALUES ('a', 'b')").await;
     until_same(&world, &["users"]).await;

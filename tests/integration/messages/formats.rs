@@ -15,6 +15,7 @@ use super::{
 use crate::{
     broker_faults::{assert_no_copy, until_by_broker},
     support::{Mode, PATIENCE, program, until_same, world},
+    watching::FIRST_SCHEMA,
 };
 
 async fn tell(world: &World, command: &str) {
@@ -26,7 +27,8 @@ fn of_format(properties: &BasicProperties, format: i64) -> BasicProperties {
     with(properties, &[("pgfanout-format", Some(AMQPValue::LongLongInt(format)))])
 }
 
-/// All that waits for the replica is of an older and a newer program, and nothing comes after it.
+/// An upgrade: all that waits for the replica is of an older and a newer program, nothing comes after it, and both sides
+/// have the schema of the older one.
 async fn messages_of_other_formats_are_refused_and_caught_up(broker: &str) {
     let world = world(Mode::Broker, 1).build().await;
     world.primary().execute("CREATE TABLE t (id int PRIMARY KEY, a text)").await;
@@ -72,6 +74,14 @@ async fn messages_of_other_formats_are_refused_and_caught_up(broker: &str) {
     forge(channel, &world, &text, &taken[0].data).await;
 
     tell(&world, "resume").await;
+    // What is installed is of that program, too.
+    world
+        .primary()
+        .execute(
+            "UPDATE pgfanout.installation SET functions = 'older'; DROP FUNCTION pgfanout.behind CASCADE",
+        )
+        .await;
+    world.replica(1).execute(FIRST_SCHEMA).await;
     let mut pgfanout = program().run(&config);
     until_same(&world, &["t"]).await;
     let kinds = [
@@ -91,6 +101,10 @@ async fn messages_of_other_formats_are_refused_and_caught_up(broker: &str) {
     assert_eq!(pgfanout.events("message_rejected").len(), kinds.len(), "once a kind");
     for event in ["failed", "halted"] {
         assert_eq!(pgfanout.events(event), Vec::<serde_json::Value>::new());
+    }
+    for (view, database) in [("replicas", world.primary()), ("verified_tables", world.replica(1))] {
+        let upgraded = format!("SELECT to_regclass('pgfanout_status.{view}') IS NOT NULL");
+        assert!(database.client().await.query_one(&upgraded, &[]).await.unwrap().get::<_, bool>(0), "{view}");
     }
 }
 

@@ -1,0 +1,66 @@
+//! A look that is held back, that is cut off in its middle, and that is watched.
+
+use std::time::{Duration, Instant};
+
+use pgfanout_testbed::{eventually, process::Finished, world::World};
+
+use super::{found, sum, verify};
+use crate::{
+    bank::until_joined,
+    command_line::terminal::on_a_terminal,
+    support::{Mode, PATIENCE, begin, program, world},
+};
+
+/// Four ranges.
+const SETUP: &str = "CREATE TABLE long (id int PRIMARY KEY, v text); ANALYZE long;
+    INSERT INTO long SELECT n, 'v' FROM generate_series(1, 70000) n; ANALYZE long";
+
+async fn started() -> (World, pgfanout_testbed::process::Pgfanout) {
+    let world = world(Mode::Postgres, 1).build().await;
+    world.primary().execute(SETUP).await;
+    let pgfanout = begin(&world);
+    until_joined(&world, 1).await;
+    (world, pgfanout)
+}
+
+#[tokio::test]
+async fn a_look_that_was_cut_off_goes_on_where_it_was() {
+    let (world, _pgfanout) = started().await;
+    world.replica(1).execute("UPDATE long SET v = 'w' WHERE id IN (5, 69999)").await;
+    let (config, program) = (world.config().write(), program());
+    // It rests for seconds between its ranges.
+    let slow = program.once("verify", &config, &["--rate", "5000"]);
+    let cutting = async {
+        let client = world.replica(1).client().await;
+        let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
+            AND application_name = 'pgfanout verify' AND state LIKE 'idle%' AND query LIKE '%count(r.hash)%'
+            AND state_change < now() - interval '1 second'";
+        eventually(PATIENCE, "it rests", async || !client.query(cut, &[]).await.unwrap().is_empty()).await;
+    };
+    let (Finished { code, stderr, .. }, ()) = tokio::join!(slow, cutting);
+    assert_eq!(code, Some(1), "{stderr}");
+    let (_, told) = stderr.split_once("to go on where public.long was: pgfanout verify … ").expect(&stderr);
+    let words: Vec<&str> = told.trim().split(' ').map(|word| word.trim_matches('\'')).collect();
+    let ["--table", table, "--after", after] = words[..] else { panic!("{stderr}") };
+    let done: u64 = after.trim_matches(['(', ')']).parse().unwrap();
+    assert!((1..70_000).contains(&done), "{stderr}");
+    let (code, outcome) = verify(&world, &["--table", table, "--after", after]).await;
+    assert_eq!((code, sum(&outcome, "rows")), (Some(1), 70_000 - done), "{outcome}");
+    let later = ("public.long".to_owned(), "different".to_owned(), "(69999)".to_owned());
+    assert_eq!(found(&outcome), [later]);
+}
+
+#[tokio::test]
+async fn no_look_is_faster_than_it_may_be_and_a_terminal_shows_how_far_it_is() {
+    let (world, _pgfanout) = started().await;
+    let config = world.config().write();
+    let begun = Instant::now();
+    let Some(shown) = on_a_terminal(&["verify", "--rate", "25000"], &config, &[]).await else { return };
+    // Of four ranges the last is not waited for.
+    assert!(begun.elapsed() > Duration::from_millis(2000), "{:?}", begun.elapsed());
+    assert!(
+        shown.contains("public.long ") && shown.contains(" rows, ") && shown.contains(" left"),
+        "{shown:?}"
+    );
+    assert!(shown.contains("public.long: 70,000 rows, equal"), "{shown:?}");
+}
