@@ -7,6 +7,8 @@
 #              servers are packages of npm. PAIRS="13:18 17:17": of the primary and of the replicas. TESTS="exact::
 #              types::": which tests
 # make deb     a Debian package in target/debian, by cargo-deb
+# make test-deb
+#              installs, starts, upgrades and removes it in a copy of this system that is thrown away; as root
 # make bench   speed against the bare primary and logical replication, some 40 minutes on a quiet machine.
 #              WORKLOADS=B1,B4 SECONDS=10 ROUNDS=3 CLIENTS=4,16 SCALE=10 say what of it; see target/bench
 # make soak    faults at random under load. SECONDS=600: for how long. SEED=1: the choices of an earlier run
@@ -17,7 +19,7 @@ SHELL := /bin/bash
 # Where rustup puts it, for shells that have not read its settings.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: bench deb demo fuzz test test-versions soak large samples setup
+.PHONY: bench deb demo fuzz test test-deb test-versions soak large samples setup
 
 # Optimized, but without the optimization across crates, which takes half of the time of a release build.
 demo: export CARGO_PROFILE_RELEASE_LTO := off
@@ -56,6 +58,9 @@ deb:
 	target/release/pgfanout man >target/deb/pgfanout.1
 	for shell in bash zsh fish; do target/release/pgfanout completions $$shell >target/deb/pgfanout.$$shell; done
 	cargo deb --no-build --locked
+
+test-deb:
+	tests/package.sh
 
 bench: export CARGO_PROFILE_RELEASE_LTO := off
 bench: export PGFANOUT_BENCH_WORKLOADS := $(WORKLOADS)
