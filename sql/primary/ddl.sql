@@ -84,7 +84,10 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock
 DECLARE
     captured pgfanout.captured_table;
 BEGIN
-    IF current_setting('pgfanout.leaving', true) = 'on' THEN
+    -- Our own DDL on one table concerns no other: to look into all of them each time would take hours with thousands.
+    IF current_setting('pgfanout.leaving', true) = 'on'
+        OR EXISTS (SELECT FROM pgfanout.captured_table c WHERE c.registering)
+    THEN
         RETURN;
     END IF;
     FOR captured IN SELECT * FROM pgfanout.concerned_tables(tg_tag) LOOP
