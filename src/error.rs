@@ -130,6 +130,16 @@ impl Error {
         }
     }
 
+    /// What a database answered, if it did.
+    #[must_use]
+    pub fn answer(&self) -> Option<&tokio_postgres::error::DbError> {
+        match self {
+            Self::Postgres { source, .. } => source.as_db_error(),
+            Self::OfTable(of) => of.error.answer(),
+            _ => None,
+        }
+    }
+
     /// Whether it is an answer of this database.
     #[must_use]
     pub fn is_of(&self, name: &str) -> bool {

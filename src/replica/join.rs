@@ -340,12 +340,25 @@ pub async fn cause(replica: &mut Replica, source: &Source, error: Error) -> Erro
             doubt(&replica.session, table.id).await?;
         }
         compared.map_err(Error::of_table(table.id, &table.schema, &table.table))?;
+        refused_by(&replica.session, table, &error).await?;
         replica.session.commit().await
     };
     match comparing.await {
         Err(found) if found.refused_table().is_some() => found,
         _ => error,
     }
+}
+
+/// Tells of a constraint that only the replica has, if one refused a row, how to take it away.
+async fn refused_by(replica: &Session, table: &Captured, error: &Error) -> Result<()> {
+    let Some(answer) = error.answer() else { return Ok(()) };
+    let statement = include_str!("../../sql/replica/refusing.sql");
+    let parameters: [&(dyn ToSql + Sync); 4] =
+        [&answer.schema(), &answer.table(), &answer.constraint(), &answer.column()];
+    let rows = replica.query("looking for what refused a row", statement, &parameters).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let refusal = Error::Unfit(format!("{}; remedy: {}", error.halt(), row.get::<_, &str>("statement")));
+    Err(refusal).map_err(Error::of_table(table.id, &table.schema, &table.table))
 }
 
 /// Empties a table whose rows can't be caught up, and has it copied again from now on.

@@ -186,3 +186,24 @@ async fn a_label_of_a_key_may_be_renamed_while_changes_under_it_wait() {
     world.primary().execute("UPDATE keyed SET v = 4; INSERT INTO bag VALUES ('{c}')").await;
     until_same(&world, &["keyed", "bag"]).await;
 }
+
+/// Columns that are left of a table in whose place another one of its name came are the replica's own: nobody knows here
+/// whose they are.
+#[tokio::test]
+async fn what_only_a_replica_has_stays_when_another_table_takes_the_name() {
+    let world = world(Mode::Broker, 1).build().await;
+    world
+        .primary()
+        .execute("CREATE TABLE t (id int PRIMARY KEY, v int, w int); INSERT INTO t VALUES (1, 1, 1)")
+        .await;
+    let mut pgfanout = begin(&world);
+    until_same(&world, &["t"]).await;
+    world.replica(1).execute("ALTER TABLE t ADD mine text DEFAULT 'mine'").await;
+    world
+        .primary()
+        .execute("BEGIN; DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (2, 2); COMMIT")
+        .await;
+    until_mended(&world, &mut pgfanout, &["t"]).await;
+    let (replica, seen) = (world.replica(1).client().await, "SELECT string_agg(t::text, ' ') FROM t");
+    assert_eq!(replica.query_one(seen, &[]).await.unwrap().get::<_, String>(0), "(2,2,,mine)");
+}

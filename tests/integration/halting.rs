@@ -61,8 +61,22 @@ async fn what_only_a_replica_refuses_halts_it(mode: Mode) {
         (&world, &mut pgfanout),
         "ALTER TABLE t ADD CONSTRAINT small CHECK (v < 100)",
         "BEGIN; UPDATE t SET v = 4711 WHERE id = 3; UPDATE t SET v = 0 WHERE id = 4; INSERT INTO u VALUES (1, 'a'); COMMIT",
-        &["replica r1", "\"public\".\"t\" (key \"id\")", "constraint small", "SQLSTATE 23514"],
+        &[
+            "replica r1",
+            "\"public\".\"t\" (key \"id\")",
+            "constraint small",
+            "SQLSTATE 23514",
+            "; remedy: ALTER TABLE public.t DROP CONSTRAINT small",
+        ],
         "ALTER TABLE t DROP CONSTRAINT small",
+    )
+    .await;
+    halts(
+        (&world, &mut pgfanout),
+        "ALTER TABLE u ALTER x SET NOT NULL",
+        "BEGIN; UPDATE t SET v = 4711 WHERE id = 3; INSERT INTO u VALUES (9, NULL); COMMIT",
+        &["SQLSTATE 23502", "; remedy: ALTER TABLE public.u ALTER COLUMN x DROP NOT NULL"],
+        "ALTER TABLE u ALTER COLUMN x DROP NOT NULL",
     )
     .await;
     halts(
