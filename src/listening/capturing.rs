@@ -68,8 +68,9 @@ impl Listening {
         }
         let id = |table: &Wanted| captured.iter().find(|(_, relation)| *relation == table.relation);
         let waits = |table: &Wanted| self.uncaptured.iter().any(|other| other.relation == table.relation);
-        let is_current =
-            |table: &Wanted| id(table).is_some_and(|&(id, _)| !suspects.has(id) && !gaps.contains(&id)) && !waits(table);
+        let is_current = |table: &Wanted| {
+            id(table).is_some_and(|&(id, _)| !suspects.has(id) && !gaps.contains(&id)) && !waits(table)
+        };
         self.uncaptured = wanted.into_iter().filter(|table| !is_current(table)).collect();
         if self.uncaptured.is_empty() { Ok(()) } else { self.capture().await }
     }

@@ -4,6 +4,7 @@
 mod altered;
 mod altered_here;
 mod altered_types;
+mod altering;
 mod bank;
 #[path = "../../benches/bench/mod.rs"]
 mod bench;

@@ -1,0 +1,359 @@
+//! Every kind of ALTER, in both orders of sides, while the tables are written: a replica
+//! shows nothing wrong, tells what differs with the statement that mends it, and that statement mends it.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use pgfanout_testbed::{
+    compare::same_shared_columns,
+    eventually,
+    process::Pgfanout,
+    world::{Database, World},
+};
+
+use crate::{
+    bank::until_joined,
+    support::{Mode, PATIENCE, program, world},
+};
+
+/// One kind of ALTER. `{t}` is the table, with columns `id` (its key), `k`, which writers count up, and `v`.
+struct Kind {
+    /// What comes before the table.
+    before: &'static str,
+    /// `v`: its type, and what it holds in row `n`.
+    v: (&'static str, &'static str),
+    alter: &'static str,
+    /// What holds for `j`, the JSON of a row, before and after.
+    right: &'static str,
+    /// What the table is called then.
+    after: &'static str,
+}
+
+const TEXT: (&str, &str) = ("text DEFAULT 'new'", "'v' || n");
+const PLAIN: Kind =
+    Kind { before: "", v: TEXT, alter: "", right: "j ->> 'v' IN ('new', 'v' || (j ->> 'id'))", after: "{t}" };
+const ANY: Kind = Kind { right: "true", ..PLAIN };
+const PARTS: &str = "CREATE TABLE {t}_low PARTITION OF {t} FOR VALUES FROM (MINVALUE) TO (10);
+    CREATE TABLE {t}_high PARTITION OF {t} FOR VALUES FROM (10) TO (1000000)";
+
+const KINDS: &[Kind] = &[
+    Kind { alter: "ALTER TABLE {t} ADD w int", ..PLAIN },
+    Kind {
+        alter: "ALTER TABLE {t} ADD w int NOT NULL DEFAULT 5",
+        right: "coalesce(j ->> 'w', '5') = '5'",
+        ..PLAIN
+    },
+    Kind { alter: "ALTER TABLE {t} ADD w uuid DEFAULT gen_random_uuid()", ..PLAIN },
+    Kind {
+        alter: "ALTER TABLE {t} DROP v",
+        right: "coalesce(j ->> 'v', 'new') IN ('new', 'v' || (j ->> 'id'))",
+        ..PLAIN
+    },
+    Kind {
+        alter: "ALTER TABLE {t} RENAME v TO u",
+        right: "coalesce(j ->> 'v', j ->> 'u', 'new') IN ('new', 'v' || (j ->> 'id'))",
+        ..PLAIN
+    },
+    Kind { alter: "ALTER TABLE {t} ALTER v TYPE varchar(20)", ..PLAIN },
+    Kind {
+        v: ("int DEFAULT 0", "n"),
+        alter: "ALTER TABLE {t} ALTER v TYPE bigint",
+        right: "j ->> 'v' IN ('0', j ->> 'id')",
+        ..PLAIN
+    },
+    Kind {
+        alter: "ALTER TABLE {t} ALTER v TYPE text USING upper(v)",
+        right: "lower(j ->> 'v') IN ('new', 'v' || (j ->> 'id'))",
+        ..PLAIN
+    },
+    Kind {
+        v: ("int DEFAULT 0", "n"),
+        alter: "ALTER TABLE {t} ALTER v TYPE text USING 'x' || v",
+        right: "j ->> 'v' IN ('0', 'x0', j ->> 'id', 'x' || (j ->> 'id'))",
+        ..PLAIN
+    },
+    Kind { alter: "ALTER TABLE {t} ALTER v SET NOT NULL", ..PLAIN },
+    Kind {
+        v: ("text NOT NULL DEFAULT 'new'", "'v' || n"),
+        alter: "ALTER TABLE {t} ALTER v DROP NOT NULL; UPDATE {t} SET v = NULL WHERE id = 7",
+        right: "coalesce(j ->> 'v', 'new') IN ('new', 'v' || (j ->> 'id'))",
+        ..PLAIN
+    },
+    Kind { alter: "ALTER TABLE {t} DROP CONSTRAINT {t}_pkey, ADD PRIMARY KEY (id, k)", ..PLAIN },
+    Kind { alter: "ALTER TABLE {t} DROP CONSTRAINT {t}_pkey", ..PLAIN },
+    Kind { alter: "ALTER TABLE {t} RENAME TO {t}_new", after: "{t}_new", ..PLAIN },
+    Kind {
+        before: "CREATE SCHEMA {t}_s",
+        alter: "ALTER TABLE {t} SET SCHEMA {t}_s",
+        after: "{t}_s.{t}",
+        ..PLAIN
+    },
+    Kind {
+        alter: "BEGIN; DROP TABLE {t}; CREATE TABLE {t} (id int PRIMARY KEY, k int, v text DEFAULT 'new'); \
+        INSERT INTO {t} SELECT n, 1, 'again' FROM generate_series(1, 9) n; COMMIT",
+        right: "j ->> 'v' IN ('again', 'new', 'v' || (j ->> 'id'))",
+        ..PLAIN
+    },
+    Kind {
+        v: ("text DEFAULT 'new') PARTITION BY RANGE (id", "'v' || n"),
+        alter: "ALTER TABLE {t} DETACH PARTITION {t}_high",
+        ..PLAIN
+    },
+    Kind {
+        v: ("text DEFAULT 'new') PARTITION BY RANGE (id", "'v' || n"),
+        alter: "CREATE TABLE {t}_more (LIKE {t}); INSERT INTO {t}_more VALUES (1000001, 0, 'new'); \
+            ALTER TABLE {t} ATTACH PARTITION {t}_more FOR VALUES FROM (1000000) TO (2000000)",
+        ..PLAIN
+    },
+    Kind {
+        alter: "ALTER TABLE {t} ADD g int GENERATED ALWAYS AS (id * 2) STORED",
+        right: "coalesce((j ->> 'g')::int, (j ->> 'id')::int * 2) = (j ->> 'id')::int * 2",
+        ..PLAIN
+    },
+    Kind {
+        v: ("int GENERATED ALWAYS AS (id * 2) STORED", ""),
+        alter: "ALTER TABLE {t} ALTER v DROP EXPRESSION",
+        right: "coalesce((j ->> 'v')::int, (j ->> 'id')::int * 2) = (j ->> 'id')::int * 2",
+        ..PLAIN
+    },
+    Kind {
+        v: ("int NOT NULL DEFAULT 0", "n"),
+        alter: "ALTER TABLE {t} ALTER v DROP DEFAULT; ALTER TABLE {t} ALTER v ADD GENERATED ALWAYS AS IDENTITY (START 1000000)",
+        right: "j ->> 'v' IN ('0', j ->> 'id') OR (j ->> 'v')::int >= 1000000",
+        ..PLAIN
+    },
+    Kind {
+        v: ("int GENERATED BY DEFAULT AS IDENTITY (START 1000000)", "n"),
+        alter: "ALTER TABLE {t} ALTER v DROP IDENTITY, ALTER v SET DEFAULT 0",
+        right: "j ->> 'v' IN ('0', j ->> 'id') OR (j ->> 'v')::int >= 1000000",
+        ..PLAIN
+    },
+    Kind {
+        before: "CREATE TYPE {t}_e AS ENUM ('a', 'c')",
+        v: ("{t}_e DEFAULT 'a'", "'c'::{t}_e"),
+        alter: "ALTER TYPE {t}_e ADD VALUE 'b' BEFORE 'c'; UPDATE {t} SET v = 'b' WHERE id = 7",
+        right: "j ->> 'v' IN ('a', 'b', 'c')",
+        ..PLAIN
+    },
+    Kind {
+        before: "CREATE TYPE {t}_e AS ENUM ('a', 'c')",
+        v: ("{t}_e DEFAULT 'a'", "'c'::{t}_e"),
+        alter: "ALTER TYPE {t}_e RENAME VALUE 'c' TO 'd'",
+        ..ANY
+    },
+    Kind {
+        before: "CREATE DOMAIN {t}_d AS text",
+        v: ("{t}_d DEFAULT 'new'", "'v' || n"),
+        alter: "ALTER DOMAIN {t}_d ADD CONSTRAINT never CHECK (VALUE <> 'never')",
+        ..PLAIN
+    },
+    Kind {
+        before: "CREATE TYPE {t}_c AS (a int)",
+        v: ("{t}_c", "ROW(n)::{t}_c"),
+        alter: "ALTER TYPE {t}_c ADD ATTRIBUTE b text",
+        ..ANY
+    },
+];
+
+/// Tables whose statement the replica gets first, too.
+struct Case {
+    kind: &'static Kind,
+    table: String,
+    replica_first: bool,
+}
+
+impl Case {
+    fn fill(&self, text: &str) -> String {
+        text.replace("{t}", &self.table)
+    }
+
+    fn setup(&self) -> String {
+        let Kind { before, v: (v, value), .. } = self.kind;
+        let partitioned = v.contains("PARTITION BY");
+        let columns = match partitioned {
+            true => format!("id int PRIMARY KEY, k int DEFAULT 0, v {v}"),
+            false => format!("id int PRIMARY KEY, k int DEFAULT 0, v {v}"),
+        };
+        let parts = if partitioned { format!("{PARTS};") } else { String::new() };
+        let (names, values) = match *value {
+            "" => ("id, k", "n, 0".to_owned()),
+            value => ("id, k, v", format!("n, 0, {value}")),
+        };
+        self.fill(&format!(
+            "{before}; CREATE TABLE {{t}} ({columns}); {parts} INSERT INTO {{t}} ({names}) SELECT {values} FROM generate_series(1, 20) n;"
+        ))
+    }
+
+    async fn alter(&self, database: &Database) {
+        for statement in self.fill(self.kind.alter).split("; ").collect::<Vec<_>>().chunks(usize::MAX) {
+            let text = statement.join("; ");
+            if text.starts_with("ALTER TYPE") {
+                // A new label is not to be used in the transaction that adds it.
+                for one in statement {
+                    database.execute(one).await;
+                }
+            } else {
+                database.execute(&text).await;
+            }
+        }
+    }
+
+    fn after(&self) -> String {
+        self.fill(self.kind.after)
+    }
+}
+
+/// Writes each of the tables again and again; what fails meanwhile fails.
+async fn write(database: tokio_postgres::Client, names: Vec<String>, stop: Arc<AtomicBool>) {
+    for n in 0.. {
+        for name in &names {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let new = 100 + n;
+            let _ = database
+                .batch_execute(&format!(
+                    "UPDATE {name} SET k = k + 1 WHERE id = {}; INSERT INTO {name} (id, k) VALUES ({new}, 1)",
+                    n % 20 + 1
+                ))
+                .await;
+        }
+        // So that what is written now and then is seen by itself.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Looks whether a replica shows what there never was, but in tables that stand apart.
+async fn watch(
+    replica: tokio_postgres::Client,
+    cases: Vec<(String, String)>,
+    stop: Arc<AtomicBool>,
+) -> Vec<String> {
+    let mut wrong = BTreeSet::new();
+    while !stop.load(Ordering::Relaxed) {
+        for (name, right) in &cases {
+            let look = format!(
+                "SELECT j::text FROM (SELECT to_jsonb(x) AS j FROM {name} x) r WHERE NOT ({right}) AND NOT EXISTS (
+                    SELECT FROM pgfanout.replicated_table t WHERE to_regclass(format('%I.%I', t.schema_name, t.table_name))
+                    = '{name}'::regclass AND (t.snapshot IS NOT NULL OR t.definition = 0)) LIMIT 1"
+            );
+            if let Ok(rows) = replica.query(&look, &[]).await {
+                wrong.extend(rows.iter().map(|row| format!("{name}: {}", row.get::<_, &str>(0))));
+            }
+        }
+    }
+    wrong.into_iter().collect()
+}
+
+/// Runs on the replica just what it was told to, once for each message, until it has what the primary has.
+async fn until_mended(world: &World, pgfanout: &mut Pgfanout, cases: &[Case], config: &std::path::Path) {
+    let (here, there) = (world.primary().look().await.unwrap(), world.replica(1).look().await.unwrap());
+    let mut told = BTreeSet::new();
+    eventually(PATIENCE, "the replica has what the primary has", async || {
+        let mut mended = false;
+        for line in pgfanout.events("table_isolated").iter().chain(&pgfanout.events("halted")) {
+            let message = line["message"].as_str().unwrap().to_owned();
+            if !told.insert(message.clone()) {
+                continue;
+            }
+            eprintln!("{message}");
+            let empty = message.split("empty it (").skip(1).map(|rest| rest.split(')').next().unwrap());
+            let run = message.split("run there: ").skip(1);
+            let remedies =
+                message.split("; remedy: ").skip(1).map(|rest| rest.split(". table ").next().unwrap());
+            let remedies: Vec<&str> = remedies
+                .chain(empty)
+                .chain(run)
+                .map(|rest| rest.split("; until then").next().unwrap())
+                .collect();
+            assert!(!remedies.is_empty(), "no statement is told: {message}");
+            for remedy in remedies {
+                if let Err(error) = world.replica(1).client().await.batch_execute(remedy).await {
+                    // Two columns of one type, two tables of one name: the first mended both.
+                    eprintln!("{remedy}: {error:?}");
+                }
+            }
+            mended = true;
+        }
+        if mended {
+            pgfanout.kill9().await;
+            *pgfanout = program().run(config);
+        }
+        for case in cases {
+            same_shared_columns(&here, &there, &[&case.after()]).await?;
+        }
+        Ok::<_, String>(())
+    })
+    .await;
+}
+
+async fn every_alter_is_followed_or_told(mode: Mode) {
+    let world = world(mode, 1).build().await;
+    let case = |(n, kind): (usize, &'static Kind), replica_first| {
+        let table = format!("{}{n}", if replica_first { "r" } else { "p" });
+        Case { kind, table, replica_first }
+    };
+    let cases: Vec<Case> = [false, true]
+        .into_iter()
+        .flat_map(|first| KINDS.iter().enumerate().map(move |kind| case(kind, first)))
+        .collect();
+    for case in &cases {
+        world.primary().execute(&case.setup()).await;
+    }
+    let mut config = world.config();
+    config.replicas[0].more = "on_table_error = \"isolate\"".to_owned();
+    let config = config.write();
+    let mut pgfanout = program().run(&config);
+    until_joined(&world, cases.len()).await;
+    let (stop, end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let names =
+        cases.iter().flat_map(|case| BTreeSet::from([case.table.clone(), case.after()])).collect::<Vec<_>>();
+    let writing = tokio::spawn(write(world.primary().client().await, names, Arc::clone(&stop)));
+    let seen = cases.iter().flat_map(|case| {
+        BTreeSet::from([case.table.clone(), case.after()])
+            .into_iter()
+            .map(|name| (name, case.kind.right.to_owned()))
+    });
+    let watching = tokio::spawn(watch(world.replica(1).client().await, seen.collect(), Arc::clone(&end)));
+    for case in &cases {
+        if case.replica_first {
+            let schema = case.kind.before.starts_with("CREATE SCHEMA");
+            let before = if schema { format!("{}; ", case.kind.before) } else { String::new() };
+            let here = case.fill(&(before + case.kind.alter));
+            // What only the primary's rows are is not for the replica.
+            let here: Vec<&str> = here
+                .split("; ")
+                .filter(|part| !part.starts_with("UPDATE") && !part.starts_with("INSERT"))
+                .collect();
+            if here[0].starts_with("ALTER TYPE") {
+                world.replica(1).execute(here[0]).await;
+            } else {
+                world.replica(1).execute(&here.join("; ")).await;
+            }
+        }
+        case.alter(world.primary()).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    writing.await.unwrap();
+    until_mended(&world, &mut pgfanout, &cases, &config).await;
+    for case in &cases {
+        let write = format!("UPDATE {0} SET k = -k; INSERT INTO {0} (id, k) VALUES (-5, 1)", case.after());
+        world.primary().execute(&write).await;
+    }
+    until_mended(&world, &mut pgfanout, &cases, &config).await;
+    end.store(true, Ordering::Relaxed);
+    let wrong = watching.await.unwrap();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+#[ignore = "takes minutes: make large"]
+async fn every_alter_is_followed_or_told_without_a_broker() {
+    every_alter_is_followed_or_told(Mode::Postgres).await;
+}
