@@ -218,8 +218,11 @@ impl Actor for Applier {
             .wait(connecting.into_actor(self).map(|result, this, context| this.connected(result, context)));
         let address = context.address().downgrade();
         self.ticker = Some(actix_rt::spawn(async move {
+            // Often at first: tables may be captured just now, by a listener that began with us.
+            let mut interval = REPORT_INTERVAL / 16;
             loop {
-                tokio::time::sleep(REPORT_INTERVAL).await;
+                tokio::time::sleep(interval).await;
+                interval = (interval * 2).min(REPORT_INTERVAL);
                 let Some(address) = address.upgrade() else { return };
                 if address.send(Report).await.is_err() {
                     return;

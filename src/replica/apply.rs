@@ -2,19 +2,19 @@
 
 use std::{borrow::Cow, rc::Rc};
 
-use bytes::Bytes;
-use futures_util::{SinkExt as _, future::join};
+use futures_util::future::join;
 use tokio_postgres::error::SqlState;
 
 use super::{
     empty::{Named, empty},
+    sending::Copy,
     state::{Followed, Replica},
 };
 use crate::{
     batch::Part,
     change::{self, Change, Operation, Record},
     error::{Error, Result},
-    postgres::{COPY_MESSAGE, Session},
+    postgres::Session,
     record::{self, CsvLines, push_csv_field, push_field},
     shape::{Key, Shape, Text, key_arrays},
     snapshot::Snapshot,
@@ -236,21 +236,18 @@ pub async fn write(replica: &Replica, work: Work) -> Result<Written> {
             deletion.await?;
             continue;
         }
-        let mut copy = match shape.has_own() {
-            true => {
-                deletion.await?;
-                Copy::start(session, shape).await?
+        let mut copy = Copy::of_changes(session, shape);
+        if shape.has_own() {
+            deletion.await?;
+        } else {
+            // Polled together they are sent together, in this order; where the first fails, so does the other.
+            if !table.keys.is_empty() {
+                session.prepare(&deleting(shape), &shape.delete_by_keys()).await?;
             }
-            false => {
-                // Polled together they are sent together, in this order; where the first fails, so does the other.
-                if !table.keys.is_empty() {
-                    session.prepare(&deleting(shape), &shape.delete_by_keys()).await?;
-                }
-                let (deleted, copy) = join(deletion, Copy::start(session, shape)).await;
-                deleted?;
-                copy?
-            }
-        };
+            let (deleted, begun) = join(deletion, copy.begin()).await;
+            deleted?;
+            begun?;
+        }
         copy.send(table.rows).await?;
         copy.finish().await?;
     }
@@ -292,66 +289,6 @@ pub async fn delete<'a>(replica: &Session, shape: &Shape, keys: impl Iterator<It
         _ => error,
     })?;
     replica.execute(&doing, &shape.put_aside_by_keys(), &parameters).await.map(drop)
-}
-
-/// Rows on their way into a table.
-pub struct Copy<'a> {
-    session: &'a Session,
-    doing: String,
-    sink: std::pin::Pin<Box<tokio_postgres::CopyInSink<Bytes>>>,
-    /// What is to be done when the rows are there.
-    afterwards: Option<String>,
-}
-
-impl<'a> Copy<'a> {
-    /// Begins to copy rows of `shape`'s columns, as CSV, into its table, after [`delete`] has removed their
-    /// keys in the same transaction.
-    ///
-    /// # Errors
-    /// When the replica refuses or the link breaks.
-    pub async fn start(session: &'a Session, shape: &Shape) -> Result<Self> {
-        if shape.has_own() {
-            let copy = Self::start_into(session, &shape.stage_for_copy(), &shape.with_key()).await?;
-            return Ok(Self { afterwards: Some(shape.bring_back()), ..copy });
-        }
-        let into = format!("{} ({})", shape.quoted(), shape.column_list(""));
-        Self::start_into(session, &into, &shape.with_key()).await
-    }
-
-    /// Begins to copy rows into `table (columns)`, which are rows of the table that `of` names.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    pub async fn start_into(session: &'a Session, into: &str, of: &str) -> Result<Self> {
-        let doing = format!("writing rows of {of}");
-        let sink = session.copy_in(&doing, &format!("COPY {into} FROM STDIN (FORMAT csv)")).await?;
-        Ok(Self { session, doing, sink: Box::pin(sink), afterwards: None })
-    }
-
-    /// Sends lines of CSV.
-    ///
-    /// # Errors
-    /// When the replica refuses or the link breaks.
-    pub async fn send(&mut self, lines: Vec<u8>) -> Result<()> {
-        let mut lines = Bytes::from(lines);
-        while !lines.is_empty() {
-            let some = lines.split_to(lines.len().min(COPY_MESSAGE));
-            self.session.limited(&self.doing, self.sink.send(some)).await?;
-        }
-        Ok(())
-    }
-
-    /// Ends the copy, and says how many rows were written.
-    ///
-    /// # Errors
-    /// When the replica refuses a row or the link breaks.
-    pub async fn finish(mut self) -> Result<u64> {
-        let rows = self.session.limited(&self.doing, self.sink.as_mut().finish()).await?;
-        if let Some(statements) = &self.afterwards {
-            self.session.run(&self.doing, statements).await?;
-        }
-        Ok(rows)
-    }
 }
 
 /// Whether the failure is that a part of a batch met what a later part of the same batch removes: rows with

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use tokio_postgres::types::ToSql;
 
 use super::{
-    apply::{Copy, delete},
+    apply::delete,
     empty::empty,
+    sending::{Copy, Sending},
     state::{Followed, Replica, begin},
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
         keys::{ChangedKey, Group},
         look::{Changed, Since, look},
         reader::Cut,
-        rows::{Lines, PIECE_BYTES, Rows},
+        rows::{PIECE_BYTES, Rows},
         source::Source,
     },
     shape::{Key, Shape},
@@ -217,56 +218,24 @@ async fn delete_group(replica: &Session, table: &Followed, group: &Group) -> Res
 
 /// Writes the rows of a group that came, of a table without a key.
 async fn write_nameless(replica: &Session, group: &Group, shape: &Shape) -> Result<()> {
-    let mut writing = Writing { replica, shape, copy: None, lines: Lines::default() };
+    let mut sending = Sending::new(Copy::of_changes(replica, shape));
     for changed in &group.keys {
         for _ in 0..changed.net.max(0) {
             if let Some(Some(text)) = changed.key.first() {
-                writing.lines.push_whole(shape, text)?;
-                writing.send_if_many().await?;
+                sending.lines.push_whole(shape, text)?;
+                sending.send_if_many().await?;
             }
         }
     }
-    writing.finish().await
+    sending.finish().await.map(drop)
 }
 
 /// Copies rows as they come from the primary into a table of this shape.
 async fn write_rows(replica: &Session, mut rows: Rows<'_>, shape: &Shape) -> Result<()> {
-    let mut writing = Writing { replica, shape, copy: None, lines: Lines::default() };
+    let mut sending = Sending::new(Copy::of_changes(replica, shape));
     while let Some(piece) = rows.next().await? {
-        writing.lines.push(shape, &piece)?;
-        writing.send_if_many().await?;
+        sending.lines.push(shape, &piece)?;
+        sending.send_if_many().await?;
     }
-    writing.finish().await
-}
-
-/// Rows on their way into a table: where there are none, nothing is begun.
-struct Writing<'a> {
-    replica: &'a Session,
-    shape: &'a Shape,
-    copy: Option<Copy<'a>>,
-    lines: Lines,
-}
-
-impl Writing<'_> {
-    async fn send_if_many(&mut self) -> Result<()> {
-        if self.lines.are_many() { self.send().await } else { Ok(()) }
-    }
-
-    async fn send(&mut self) -> Result<()> {
-        let copy = match &mut self.copy {
-            Some(copy) => copy,
-            None => self.copy.insert(Copy::start(self.replica, self.shape).await?),
-        };
-        copy.send(self.lines.take()).await
-    }
-
-    async fn finish(mut self) -> Result<()> {
-        if !self.lines.is_empty() {
-            self.send().await?;
-        }
-        match self.copy {
-            Some(copy) => copy.finish().await.map(drop),
-            None => Ok(()),
-        }
-    }
+    sending.finish().await.map(drop)
 }

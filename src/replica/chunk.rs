@@ -3,19 +3,19 @@
 
 use std::{collections::VecDeque, rc::Rc};
 
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join};
 use tokio_postgres::types::ToSql;
 
 use super::{
-    apply::Copy,
-    state::{Followed, begin, execute},
+    sending::{Copy, Format, Sending},
+    state::{Followed, execute},
 };
 use crate::{
     error::{Error, Result},
     postgres::Session,
     primary::{
         batch::hold,
-        rows::{Lines, PIECE_BYTES, Rows, pieces},
+        rows::{PIECE_BYTES, Rows, pieces},
     },
     shape::{Shape, Text},
 };
@@ -57,6 +57,12 @@ pub struct Copied {
     pub rows: u64,
     /// Bytes of their texts.
     pub bytes: u64,
+}
+
+impl From<(u64, u64)> for Copied {
+    fn from((rows, bytes): (u64, u64)) -> Self {
+        Self { rows, bytes }
+    }
 }
 
 /// Plans the chunks of one table.
@@ -171,7 +177,9 @@ pub async fn copy_chunk(
 ) -> Result<Copied> {
     let conflicts = origin.conflicts;
     let shape = &table.shape;
-    begin(replica).await?;
+    // Locked before its types are looked at: they stay.
+    let begin = format!("BEGIN READ WRITE; LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE", shape.quoted());
+    replica.begin("beginning a piece of a copy", &begin).await?;
     let columns = shape.column_list("");
     if conflicts {
         let stage = format!(
@@ -180,10 +188,16 @@ pub async fn copy_chunk(
         );
         replica.run("making a stage", &stage).await?;
     }
+    let (some_are_long, read_at) = begin_reading(primary, shape).await?;
     let into = if conflicts { "pg_temp.pgfanout_stage".to_owned() } else { shape.quoted() };
-    let mut copy = Copy::start_into(replica, &format!("{into} ({columns})"), &shape.with_key()).await?;
-    let (bytes, stands) = send_rows(primary, shape, chunk, &mut copy).await?;
-    let rows = copy.finish().await?;
+    let into = format!("{into} ({columns})");
+    let passage = Passage { primary, replica, shape, chunk, into: &into };
+    let mut copied = passage.short_rows(some_are_long).await?;
+    if some_are_long {
+        let long = passage.long_rows().await?;
+        copied = Copied { rows: copied.rows + long.rows, bytes: copied.bytes + long.bytes };
+    }
+    primary.commit().await?;
     // Before it is committed here: a crash must not take back what a replica has, and a primary that was put
     // back does not know the name.
     let name = hold(primary, &origin.epoch, &origin.replica).await?;
@@ -196,27 +210,20 @@ pub async fn copy_chunk(
         replica.run("writing a piece of a copy", &insert).await?;
     }
     let note = include_str!("../../sql/replica/chunk_copied.sql");
-    let (row_count, byte_count) = (signed(rows), signed(bytes));
+    let (row_count, byte_count) = (signed(copied.rows), signed(copied.bytes));
     let parameters: [&(dyn ToSql + Sync); 8] =
-        [&table.id, &table.copy, &chunk.number, &row_count, &byte_count, &name.number, &name.token, &stands];
+        [&table.id, &table.copy, &chunk.number, &row_count, &byte_count, &name.number, &name.token, &read_at];
     if replica.execute("noting a copied piece", note, &parameters).await? != 1 {
         return Err(begun_anew(replica, table));
     }
     replica.commit().await?;
-    Ok(Copied { rows, bytes })
+    Ok(copied)
 }
 
-/// Sends the rows of one moment: the short ones as they come, so that none of them costs more than its bytes, and
-/// the long ones in pieces.
-///
-/// Returns how many bytes they had; and, of a table without a key, that moment.
-async fn send_rows(
-    primary: &Session,
-    shape: &Shape,
-    chunk: &Chunk,
-    copy: &mut Copy<'_>,
-) -> Result<(u64, Option<String>)> {
-    let doing = format!("reading a piece of {}", shape.quoted());
+/// Begins to read rows of one moment. Returns whether some of them may be long; and, of a table without a key, that
+/// moment.
+async fn begin_reading(primary: &Session, shape: &Shape) -> Result<(bool, Option<String>)> {
+    let doing = reading(shape);
     // Locked before the snapshot is taken: a rewrite that comes between would leave an empty table to it.
     let begin = format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; LOCK TABLE {} IN ACCESS SHARE MODE",
@@ -229,10 +236,6 @@ async fn send_rows(
     } else {
         None
     };
-    if let Some((set, keys)) = shape.set_range(chunk.after.as_deref(), chunk.until.as_deref())? {
-        let keys: Vec<_> = keys.iter().map(|key| key as &(dyn ToSql + Sync)).collect();
-        primary.query_one(&doing, &set, &keys).await?;
-    }
     let some_are_long = match shape.may_be_long_inline() {
         Some(false) => {
             let statement = include_str!("../../sql/primary/is_toasted.sql");
@@ -240,63 +243,77 @@ async fn send_rows(
         }
         may_be => may_be.unwrap_or(false),
     };
-    let mut sending = Sending { primary, doing, copy, lines: Lines::default(), bytes: 0 };
-    sending.short_rows(shape, chunk, some_are_long).await?;
-    if some_are_long {
-        sending.long_rows(shape, chunk).await?;
-    }
-    sending.flush().await?;
-    let bytes = sending.bytes;
-    primary.commit().await?;
-    Ok((bytes, read_at))
+    Ok((some_are_long, read_at))
 }
 
-/// Rows on their way.
-struct Sending<'a, 'b> {
+/// Whether rows of the table, which both sides have locked, mean the same in binary on both.
+async fn have_one_binary_form(primary: &Session, replica: &Session, shape: &Shape) -> Result<bool> {
+    let (doing, statement) = ("comparing the types of columns", include_str!("../../sql/binary_types.sql"));
+    let columns: Vec<&str> = shape.columns.iter().map(|column| column.name.as_str()).collect();
+    let table = shape.quoted();
+    let parameters: [&(dyn ToSql + Sync); 2] = [&table, &columns];
+    let (there, here) = try_join(
+        primary.query_one(doing, statement, &parameters),
+        replica.query_one(doing, statement, &parameters),
+    )
+    .await?;
+    let [there, here] = [there, here].map(|row| row.get::<_, Option<Vec<String>>>(0));
+    Ok(there.is_some() && there == here)
+}
+
+fn reading(shape: &Shape) -> String {
+    format!("reading a piece of {}", shape.quoted())
+}
+
+/// From where to where the rows of a chunk go.
+struct Passage<'a> {
     primary: &'a Session,
-    doing: String,
-    copy: &'a mut Copy<'b>,
-    lines: Lines,
-    bytes: u64,
+    replica: &'a Session,
+    shape: &'a Shape,
+    chunk: &'a Chunk,
+    /// The table that takes them, with its columns.
+    into: &'a str,
 }
 
-impl Sending<'_, '_> {
-    async fn short_rows(&mut self, shape: &Shape, chunk: &Chunk, only: bool) -> Result<()> {
-        let statement = shape.copy_range(chunk.after.is_none(), chunk.until.is_none(), only);
-        let mut rows = self.primary.copy_out(&self.doing, &statement).await?.ready_chunks(ROWS_AT_ONCE);
+impl Passage<'_> {
+    /// Copies the rows as they come, so that none of them costs more than its bytes: all, or `only` the short ones.
+    async fn short_rows(&self, only: bool) -> Result<Copied> {
+        let (shape, chunk, doing) = (self.shape, self.chunk, reading(self.shape));
+        let binary = have_one_binary_form(self.primary, self.replica, shape).await?;
+        let format = if binary { Format::Binary } else { Format::Csv };
+        if let Some((set, keys)) = shape.set_range(chunk.after.as_deref(), chunk.until.as_deref())? {
+            let keys: Vec<_> = keys.iter().map(|key| key as &(dyn ToSql + Sync)).collect();
+            self.primary.query_one(&doing, &set, &keys).await?;
+        }
+        let statement = shape.copy_range(chunk.after.is_none(), chunk.until.is_none(), only, format.name());
+        let mut rows = self.primary.copy_out(&doing, &statement).await?.ready_chunks(ROWS_AT_ONCE);
+        let mut sending = Sending::new(Copy::into(self.replica, shape, self.into, format));
         loop {
             let next = async { rows.next().await.into_iter().flatten().collect::<Result<Vec<_>, _>>() };
-            let some = self.primary.limited(&self.doing, next).await?;
+            let some = self.primary.limited(&doing, next).await?;
             if some.is_empty() {
-                return Ok(());
+                return sending.finish().await.map(Copied::from);
             }
-            some.iter().for_each(|line| self.lines.push_line(line));
-            self.flush_if_many().await?;
+            some.iter().for_each(|line| sending.lines.push_line(line));
+            sending.send_if_many().await?;
         }
     }
 
-    async fn long_rows(&mut self, shape: &Shape, chunk: &Chunk) -> Result<()> {
+    /// Copies the others, in pieces of their text.
+    async fn long_rows(&self) -> Result<Copied> {
+        let (shape, chunk) = (self.shape, self.chunk);
         let mut parameters = shape.key_as_parameters(chunk.after.as_deref())?;
         parameters.extend(shape.key_as_parameters(chunk.until.as_deref())?);
         parameters.extend(pieces(PIECE_BYTES, true));
         let statement = shape.select_long(chunk.after.is_none(), chunk.until.is_none());
-        let stream = self.primary.stream(&self.doing, &statement, &parameters).await?;
+        let stream = self.primary.stream(&reading(shape), &statement, &parameters).await?;
         let mut rows = Rows::in_pieces(self.primary, stream);
+        let mut sending = Sending::new(Copy::into(self.replica, shape, self.into, Format::Csv));
         while let Some(piece) = rows.next().await? {
-            self.lines.push(shape, &piece)?;
-            self.flush_if_many().await?;
+            sending.lines.push(shape, &piece)?;
+            sending.send_if_many().await?;
         }
-        Ok(())
-    }
-
-    async fn flush_if_many(&mut self) -> Result<()> {
-        if self.lines.are_many() { self.flush().await } else { Ok(()) }
-    }
-
-    async fn flush(&mut self) -> Result<()> {
-        let some = self.lines.take();
-        self.bytes += some.len() as u64;
-        self.copy.send(some).await
+        sending.finish().await.map(Copied::from)
     }
 }
 

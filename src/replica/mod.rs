@@ -15,5 +15,6 @@ mod install;
 pub mod isolate;
 pub mod join;
 pub mod names;
+pub mod sending;
 pub mod session;
 pub mod state;

@@ -23,10 +23,10 @@ impl Shape {
         self.is_short().map(|_| !self.unmeasured.is_empty())
     }
 
-    /// `COPY`s the rows behind a key up to another as lines of CSV: all, or only those that are `short`. The keys
-    /// that are given are those of [`Self::set_range`]: a `COPY` has no parameters.
+    /// `COPY`s the rows behind a key up to another in a format: all, or only those that are `short`. The keys that are
+    /// given are those of [`Self::set_range`]: a `COPY` has no parameters.
     #[must_use]
-    pub fn copy_range(&self, from_start: bool, to_end: bool, short: bool) -> String {
+    pub fn copy_range(&self, from_start: bool, to_end: bool, short: bool, format: &str) -> String {
         let key =
             |n: usize, type_name: &str| format!("(current_setting('pgfanout.key_{n}')::{type_name}[])[1]");
         let mut conditions = self.range(from_start, to_end, key);
@@ -34,7 +34,7 @@ impl Shape {
             conditions.extend(self.is_short());
         }
         format!(
-            "COPY (SELECT {} FROM {} t{}) TO STDOUT (FORMAT csv)",
+            "COPY (SELECT {} FROM {} t{}) TO STDOUT (FORMAT {format})",
             self.column_list("t."),
             self.quoted(),
             filter(&conditions)

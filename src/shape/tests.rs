@@ -35,7 +35,7 @@ fn statements_name_everything_quoted_and_with_schema() {
     assert!(shape().select_pieces_by_keys().contains("(SELECT k.n AS n, ''"));
     assert!(shape().select_long(false, true).contains("substr(s.data, s.start, $3::int4)"));
     assert_eq!(
-        shape().copy_range(true, false, true),
+        shape().copy_range(true, false, true, "csv"),
         "COPY (SELECT t.\"a\", t.\"b c\", t.\"d\" FROM \"s\".\"we\"\"ird\" t WHERE (t.\"d\", t.\"a\") <= \
          ((current_setting('pgfanout.key_1')::pg_catalog.\"numeric\"[])[1], \
          (current_setting('pgfanout.key_2')::pg_catalog.int4[])[1]) \

@@ -60,6 +60,41 @@ const FORGOTTEN: &str = "SELECT ARRAY(SELECT t.typname::text FROM pg_catalog.pg_
             'pg_brin_bloom_summary', 'pg_brin_minmax_multi_summary')
         AND t.oid NOT IN (SELECT pg_catalog.to_regtype(n) FROM pg_catalog.unnest($1::text[]) n))";
 
+/// Types whose binary form is exact, and the same on every server.
+const BINARY: &[&str] = &[
+    "smallint",
+    "integer",
+    "bigint",
+    "real",
+    "double precision",
+    "numeric",
+    "numeric(30,10)",
+    "text",
+    "varchar(20)",
+    "char(5)",
+    "bpchar",
+    "bytea",
+    "date",
+    "time",
+    "time(0)",
+    "timetz",
+    "timestamp",
+    "timestamptz",
+    "interval",
+    "interval day to second(2)",
+    "boolean",
+    "uuid",
+    "inet",
+    "cidr",
+    "json",
+    "jsonb",
+    "mood",
+    "mood_domain",
+    "short",
+    "words",
+    "positive",
+];
+
 /// What is set for databases, and in the sessions that write: nothing that decides how values look.
 const HOSTILE: &[(&str, &str)] = &[
     ("datestyle", "German, DMY"),
@@ -294,4 +329,58 @@ async fn every_type_keeps_every_value_through_the_broker() {
 #[ignore = "both modes: make large"]
 async fn every_type_keeps_every_value_without_a_broker() {
     every_value_is_kept(Mode::Postgres).await;
+}
+
+/// The form of a copy: binary where all columns have one that is exact; rows that may be long are text.
+#[tokio::test]
+async fn a_copy_is_binary_where_that_is_exact() {
+    let world = world(Mode::Postgres, 1).build().await;
+    world.primary().execute(OWN).await;
+    let types = types(&world).await;
+    let binary: Vec<_> = types.into_iter().filter(|one| BINARY.contains(&one.name)).collect();
+    for name in BINARY {
+        assert!(binary.iter().any(|one| one.name == *name), "{name} has no values");
+    }
+    let client = world.primary().client().await;
+    let mut names = vec!["as_text".to_owned()];
+    client
+        .batch_execute(
+            "CREATE TABLE as_text (id int PRIMARY KEY, v tid); INSERT INTO as_text VALUES (1, '(1,2)')",
+        )
+        .await
+        .unwrap();
+    for (n, types) in binary.chunks(4).enumerate() {
+        let name = format!("in_binary_{n}");
+        let array = |one: &Type| one.has_array() && !OWN.contains(&format!(" {} AS", one.name));
+        let columns = types.iter().enumerate().map(|(n, one)| {
+            let array = if array(one) { format!(", a{n} {}[]", one.name) } else { String::new() };
+            format!("c{n} {}{array}", one.name)
+        });
+        client
+            .batch_execute(&format!("CREATE TABLE {name} (id int PRIMARY KEY, {})", list(columns)))
+            .await
+            .unwrap();
+        for row in 1..ROWS {
+            let values = types.iter().flat_map(|one| {
+                std::iter::once(one.value(row - 1)).chain(array(one).then(|| one.array(row)))
+            });
+            client
+                .batch_execute(&format!("INSERT INTO {name} VALUES ({row}, {})", list(values)))
+                .await
+                .unwrap();
+        }
+        names.push(name);
+    }
+    let replica = world.replica(1);
+    replica.execute(&format!("ALTER DATABASE {} SET log_statement = 'all'", replica.name())).await;
+    let _pgfanout = program().run(&world.config().write());
+    until_joined(&world, names.len()).await;
+    until_same(&world, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let log = std::fs::read_to_string(replica.cluster().log()).unwrap();
+    for table in &names {
+        let start = format!("COPY \"public\".\"{table}\" (");
+        let copied = log.lines().find(|line| line.contains(&start)).expect("all statements are logged");
+        let format = if table == "as_text" { "csv" } else { "binary" };
+        assert!(copied.ends_with(&format!("(FORMAT {format})")), "{copied}");
+    }
 }
