@@ -11,7 +11,7 @@ WITH member (oid) AS (
 SELECT n.nspname::text AS schema, c.relname::text AS name
 FROM
     (
-        SELECT m.oid FROM member AS m WHERE m.oid <> $1::oid
+        SELECT m.oid FROM member AS m
         UNION
         SELECT i.indexrelid FROM pg_index AS i JOIN member AS m ON m.oid = i.indrelid
         UNION
@@ -20,4 +20,5 @@ FROM
     ) AS named
     JOIN pg_class AS c ON c.oid = named.oid
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'i', 'I', 'S')
+-- Before PostgreSQL 15 a table with generated columns belongs to itself.
+WHERE c.oid <> $1::oid AND c.relkind IN ('r', 'p', 'i', 'I', 'S')

@@ -57,8 +57,9 @@ LEFT JOIN LATERAL (
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 ) live ON true
 -- The key: the primary key, the replica identity, or the narrowest, of those whose text is cheap and always the
--- same. A deferrable primary key will do: changes are counted per key, in any order. Another deferrable
--- constraint won't, since nothing says that its index is meant to name the rows.
+-- same. Arrays and composites are out: unnest takes none of them for one value. A deferrable primary key will do:
+-- changes are counted per key, in any order. Another deferrable constraint won't, since nothing says that its index is
+-- meant to name the rows.
 LEFT JOIN LATERAL (
     SELECT jsonb_agg(
         jsonb_build_object('columns', parts.columns, 'types', parts.types)
@@ -70,7 +71,7 @@ LEFT JOIN LATERAL (
             array_agg(a.attname::text ORDER BY k.place) AS columns,
             array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY k.place) AS types,
             coalesce(bool_and(
-                a.attnotnull AND a.attgenerated = '' AND t.typcategory NOT IN ('A', 'P') AND t.typtype <> 'p'
+                a.attnotnull AND a.attgenerated = '' AND t.typcategory NOT IN ('A', 'C', 'P') AND t.typtype <> 'p'
             ), false) AS fit
         FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place)
         LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND a.attnum > 0

@@ -78,7 +78,8 @@ RETURNS pg_catalog.text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(max(
         ' SET search_path = pg_catalog, pg_temp SET datestyle = ''ISO, YMD'' SET intervalstyle = ''postgres'''
-        ' SET timezone = ''UTC'' SET extra_float_digits = 3 SET bytea_output = ''hex'' SET lc_monetary = ''C'''), '')
+        ' SET timezone = ''UTC'' SET extra_float_digits = 3 SET bytea_output = ''hex'' SET lc_monetary = ''C'''
+        ' SET quote_all_identifiers = off'), '')
     FROM pg_attribute a
     WHERE a.attrelid = relation AND a.attname = ANY (key_columns) AND NOT a.attisdropped
         AND pgfanout.text_kind(a.atttypid) = 'pinned'

@@ -1,13 +1,12 @@
-//! Every type keeps every value, to the byte, as a column and as a part of the key, whatever the databases and
+//! Every type keeps every value, to the byte, as a column, as a part of the key, and in rows without one, whatever the databases and
 //! roles set: when it is copied, through messages, and when it is caught up.
-
-use std::fmt::Write as _;
 
 use pgfanout_testbed::{
     binaries::{Side, skipped},
     world::World,
 };
 use serde_json::Value;
+use tokio_postgres::Client;
 
 use crate::{
     bank::until_joined,
@@ -39,8 +38,12 @@ pub(crate) const OWN: &str = r#"
     CREATE TYPE float_range AS RANGE (SUBTYPE = float8);
     CREATE TYPE text_range AS RANGE (SUBTYPE = text, COLLATION = "C")"#;
 
-/// A type with functions of its own and with a modifier, as extensions make them; a replica has to have it before.
+/// What a replica has to have before: a domain whose checks are functions, and a type with functions, a binary form, a
+/// modifier and an order of its own, as extensions make them.
 const BASE: &str = "
+    CREATE FUNCTION is_even(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 % 2 = 0';
+    CREATE DOMAIN even AS int CHECK (public.is_even(VALUE));
+    CREATE DOMAIN checked AS even[] CHECK (pg_catalog.cardinality(VALUE) < 9);
     CREATE TYPE chars;
     CREATE FUNCTION chars_in(cstring, oid, int) RETURNS chars LANGUAGE internal IMMUTABLE STRICT AS 'varcharin';
     CREATE FUNCTION chars_out(chars) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'varcharout';
@@ -49,7 +52,20 @@ const BASE: &str = "
     CREATE FUNCTION chars_typmod_in(cstring[]) RETURNS int LANGUAGE internal IMMUTABLE STRICT AS 'varchartypmodin';
     CREATE FUNCTION chars_typmod_out(int) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'varchartypmodout';
     CREATE TYPE chars (INPUT = chars_in, OUTPUT = chars_out, RECEIVE = chars_recv, SEND = chars_send,
-        TYPMOD_IN = chars_typmod_in, TYPMOD_OUT = chars_typmod_out, STORAGE = extended)";
+        TYPMOD_IN = chars_typmod_in, TYPMOD_OUT = chars_typmod_out, STORAGE = extended, COLLATABLE = true);
+    CREATE FUNCTION chars_lt(chars, chars) RETURNS bool LANGUAGE internal IMMUTABLE STRICT AS 'text_lt';
+    CREATE FUNCTION chars_le(chars, chars) RETURNS bool LANGUAGE internal IMMUTABLE STRICT AS 'text_le';
+    CREATE FUNCTION chars_eq(chars, chars) RETURNS bool LANGUAGE internal IMMUTABLE STRICT AS 'texteq';
+    CREATE FUNCTION chars_ge(chars, chars) RETURNS bool LANGUAGE internal IMMUTABLE STRICT AS 'text_ge';
+    CREATE FUNCTION chars_gt(chars, chars) RETURNS bool LANGUAGE internal IMMUTABLE STRICT AS 'text_gt';
+    CREATE FUNCTION chars_cmp(chars, chars) RETURNS int LANGUAGE internal IMMUTABLE STRICT AS 'bttextcmp';
+    CREATE OPERATOR < (FUNCTION = chars_lt, LEFTARG = chars, RIGHTARG = chars);
+    CREATE OPERATOR <= (FUNCTION = chars_le, LEFTARG = chars, RIGHTARG = chars);
+    CREATE OPERATOR = (FUNCTION = chars_eq, LEFTARG = chars, RIGHTARG = chars, MERGES);
+    CREATE OPERATOR >= (FUNCTION = chars_ge, LEFTARG = chars, RIGHTARG = chars);
+    CREATE OPERATOR > (FUNCTION = chars_gt, LEFTARG = chars, RIGHTARG = chars);
+    CREATE OPERATOR CLASS chars_ops DEFAULT FOR TYPE chars USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =,
+        OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 chars_cmp(chars, chars)";
 
 /// The types of PostgreSQL's own that columns may have and that are not among these: none.
 const FORGOTTEN: &str = "SELECT ARRAY(SELECT t.typname::text FROM pg_catalog.pg_type t
@@ -94,6 +110,10 @@ const BINARY: &[&str] = &[
     "words",
     "positive",
 ];
+
+/// Types that have another number on the replica.
+const NUMBERS: &str =
+    "SELECT ARRAY(SELECT pg_catalog.to_regtype(n)::oid FROM pg_catalog.unnest($1::text[]) n)";
 
 /// What is set for databases, and in the sessions that write: nothing that decides how values look.
 const HOSTILE: &[(&str, &str)] = &[
@@ -158,6 +178,17 @@ impl Type {
     pub(crate) fn has_array(&self) -> bool {
         !self.name.ends_with("[]")
     }
+
+    /// What defines the columns of it and of its array.
+    fn columns(&self, n: usize) -> impl Iterator<Item = String> {
+        let array = self.has_array().then(|| format!("a{n} {}[]", self.name));
+        std::iter::once(format!("c{n} {}", self.name)).chain(array)
+    }
+
+    /// A value for each of these columns.
+    fn both(&self, row: usize, array: usize) -> impl Iterator<Item = String> {
+        std::iter::once(self.value(row)).chain(self.has_array().then(|| self.array(array)))
+    }
 }
 
 /// Those that both servers know, and that were asked for.
@@ -186,20 +217,11 @@ fn tables(types: &[Type]) -> (Vec<String>, Vec<Table>) {
     let (mut statements, mut tables) = (Vec::new(), Vec::new());
     for (n, types) in types.chunks(TYPES).enumerate() {
         let table = Table { name: format!("public.typed_{n}"), columns: columns(types) };
-        let mut setup = String::new();
-        let _ = write!(setup, "CREATE TABLE {} (id int PRIMARY KEY", table.name);
-        for (n, one) in types.iter().enumerate() {
-            let _ = write!(setup, ", c{n} {}", one.name);
-            if one.has_array() {
-                let _ = write!(setup, ", a{n} {}[]", one.name);
-            }
-        }
-        let _ = write!(setup, ")");
+        let typed = types.iter().enumerate().flat_map(|(n, one)| one.columns(n));
+        let setup = format!("CREATE TABLE {} (id int PRIMARY KEY, {})", table.name, list(typed));
         statements.extend([setup, format!("INSERT INTO {} (id) VALUES (0)", table.name)]);
         for row in 1..ROWS {
-            let values = types.iter().flat_map(|one| {
-                std::iter::once(one.value(row - 1)).chain(one.has_array().then(|| one.array(row)))
-            });
+            let values = types.iter().flat_map(|one| one.both(row - 1, row));
             statements.push(format!("INSERT INTO {} VALUES ({row}, {})", table.name, list(values)));
         }
         tables.push(table);
@@ -213,6 +235,19 @@ fn tables(types: &[Type]) -> (Vec<String>, Vec<Table>) {
         statements.push(format!("CREATE TABLE {} ({typed}, id int, PRIMARY KEY ({names}, id))", table.name));
         for row in 0..ROWS {
             let values = list(types.iter().map(|one| one.value(row)));
+            statements.push(format!("INSERT INTO {} VALUES ({values}, {row})", table.name));
+        }
+        tables.push(table);
+    }
+    // Their keys are of arrays, so rows are told by all of their columns.
+    for (n, types) in types.chunks(KEYS).enumerate() {
+        let table = Table { name: format!("public.rows_{n}"), columns: columns(types) };
+        let typed = list(types.iter().enumerate().flat_map(|(n, one)| one.columns(n)));
+        let arrays = types.iter().enumerate().filter(|(_, one)| one.key && one.has_array());
+        let key = list(arrays.map(|(n, _)| format!("a{n}")).chain(["id".to_owned()]));
+        statements.push(format!("CREATE TABLE {} ({typed}, id int, PRIMARY KEY ({key}))", table.name));
+        for row in 0..ROWS {
+            let values = list(types.iter().flat_map(|one| one.both(row, row)));
             statements.push(format!("INSERT INTO {} VALUES ({values}, {row})", table.name));
         }
         tables.push(table);
@@ -245,6 +280,19 @@ fn rotate(Table { name, columns }: &Table) -> String {
     )
 }
 
+/// Types that may be the types of keys, and that no line says may be.
+async fn types_for_keys_besides<'a>(client: &Client, types: &'a [Type]) -> Vec<&'a str> {
+    let mut besides = Vec::new();
+    for Type { name, .. } in types {
+        let table = format!("CREATE TEMP TABLE possible (k {name} PRIMARY KEY); DROP TABLE possible");
+        let told = types.iter().any(|one| one.key && one.name == *name);
+        if !told && client.batch_execute(&table).await.is_ok() {
+            besides.push(*name);
+        }
+    }
+    besides
+}
+
 async fn set_for(world: &World, whom: &str, settings: &[(&str, &str)]) {
     for database in world.replicas().iter().chain([world.primary()]) {
         let client = database.client().await;
@@ -275,6 +323,7 @@ async fn every_value_is_kept(mode: Mode) {
         let forgotten: Vec<String> = client.query_one(FORGOTTEN, &[&names]).await.unwrap().get(0);
         assert_eq!(forgotten, [""; 0]);
     }
+    assert_eq!(types_for_keys_besides(&client, &types).await, [""; 0], "they are not tried as keys");
     let (setup, tables) = tables(&types);
     for statement in &setup {
         let run = client.batch_execute(statement).await;
@@ -293,6 +342,14 @@ async fn every_value_is_kept(mode: Mode) {
     let pgfanout = program().run(&config.write());
     until_joined(&world, tables.len() + 1).await;
     let mark = pgfanout.mark();
+    let (own, there) =
+        (["public.mood", "public.pair", "public.words", "public.citext"], world.replica(1).client().await);
+    let here: Vec<u32> = client.query_one(NUMBERS, &[&&own[..]]).await.unwrap().get(0);
+    let there: Vec<u32> = there.query_one(NUMBERS, &[&&own[..]]).await.unwrap().get(0);
+    assert!(
+        here.iter().zip(&there).all(|(here, there)| here != there),
+        "{here:?} and {there:?} are the same"
+    );
     let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
     until_same(&world, &names).await;
 

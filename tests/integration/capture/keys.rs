@@ -51,14 +51,12 @@ const TYPES: &[(&str, &[&str])] = &[
     ("public.mood", &["'so \"so\"'"]),
     ("public.positive", &["5"]),
     ("public.day", &["make_date(2020, 1, 2)"]),
-    ("public.pair", &["ROW(1, 'b,c')::public.pair"]),
 ];
 
 const OWN_TYPES: &str = "
     CREATE TYPE mood AS ENUM ('so \"so\"');
     CREATE DOMAIN positive AS int CHECK (value > 0);
-    CREATE DOMAIN day AS date;
-    CREATE TYPE pair AS (a int, b text);";
+    CREATE DOMAIN day AS date;";
 
 #[actix::test]
 async fn a_key_is_logged_as_our_sessions_print_it() {
