@@ -144,9 +144,11 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT c.* FROM pgfanout.captured_table c
     WHERE NOT c.registering
         AND (c.broken IS NULL OR NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = c.relation))
-        AND CASE WHEN tag = 'CREATE TABLE' THEN c.partitioned AND EXISTS (
-            SELECT FROM pg_event_trigger_ddl_commands() o, pg_partition_ancestors(o.objid::regclass) a
-            WHERE o.classid = 'pg_class'::regclass AND a.relid = c.relation)
+        AND CASE WHEN tag = 'CREATE TABLE' THEN EXISTS (
+            SELECT FROM pg_event_trigger_ddl_commands() o
+            WHERE o.classid = 'pg_class'::regclass AND c.relation IN (
+                SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = o.objid
+                UNION ALL SELECT a.relid FROM pg_partition_ancestors(o.objid::regclass) a))
         ELSE true END
     ORDER BY c.id
 $$;

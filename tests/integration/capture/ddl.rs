@@ -239,16 +239,21 @@ async fn ddl_goes_on_where_the_registry_is_locked() {
 #[actix::test]
 async fn giving_a_table_up_waits_for_no_writer() {
     let primary = Primary::start().await;
-    primary
-        .run("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE heir (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
-        .await;
-    let id = primary.capture("t").await;
-    let other = cluster().await.client(&primary.database).await;
-    other.batch_execute("BEGIN; INSERT INTO t VALUES (2)").await.unwrap();
-    primary.run("SET statement_timeout = '10s'; ALTER TABLE heir INHERIT t").await;
-    other.batch_execute("INSERT INTO t VALUES (3); COMMIT").await.unwrap();
-    assert!(primary.refusal("t").await.contains("inherit"));
-    let told =
-        format!("SELECT EXISTS (SELECT FROM pgfanout.changelog WHERE operation = 'A' AND table_id = {id})");
-    assert_eq!(primary.value(&told).await.as_deref(), Some("true"));
+    for ddl in [
+        "CREATE TABLE heir (id int PRIMARY KEY); ALTER TABLE heir INHERIT t",
+        "CREATE TABLE heir (PRIMARY KEY (id)) INHERITS (t)",
+    ] {
+        primary.run("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+        let id = primary.capture("t").await;
+        let other = cluster().await.client(&primary.database).await;
+        other.batch_execute("BEGIN; INSERT INTO t VALUES (2)").await.unwrap();
+        primary.run(&format!("SET statement_timeout = '10s'; {ddl}")).await;
+        other.batch_execute("INSERT INTO t VALUES (3); COMMIT").await.unwrap();
+        assert!(primary.refusal("t").await.contains("inherit"), "{ddl}");
+        let told = format!(
+            "SELECT EXISTS (SELECT FROM pgfanout.changelog WHERE operation = 'A' AND table_id = {id})"
+        );
+        assert_eq!(primary.value(&told).await.as_deref(), Some("true"), "{ddl}");
+        primary.run("DROP TABLE heir, t").await;
+    }
 }
