@@ -19,6 +19,23 @@ BEGIN
 END
 $$;
 
+-- The statement that logs in the segment of the changelog that is written: to have PostgreSQL find the segment takes a
+-- fifth of what capture costs. Parameters: the columns that are given beside the segment; SQL of their values, with where
+-- they come from.
+CREATE OR REPLACE FUNCTION pgfanout.log_in_segment(columns pg_catalog.text, given pg_catalog.text)
+RETURNS pg_catalog.text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format(
+        E'DECLARE\nsegment constant pg_catalog.int8 :='
+        ' pg_catalog.pg_sequence_last_value(''pgfanout.segment''::pg_catalog.regclass);\n'
+        'BEGIN\nIF segment OPERATOR(pg_catalog.=) 0 THEN\n%s\nELSIF segment OPERATOR(pg_catalog.=) 1 THEN\n%s\n'
+        'ELSE\n%s\nEND IF;\nEND;',
+        VARIADIC array_agg(
+            format(E'INSERT INTO pgfanout.changelog_%1$s (segment, %2$s)\nSELECT %1$s, %3$s;', n, columns, given)
+            ORDER BY n))
+    FROM generate_series(0, 2) n
+$$;
+
 -- The statement that logs changes. Parameters: the table's id; SQL of operation and key; the rows they come
 -- from, with their alias (empty: one); old_row: the alias or variable of the old row, or null for none. Of a
 -- statement that changes very many rows only keys are logged: the old rows would cost it more than all the rest.
@@ -50,9 +67,8 @@ BEGIN
             FROM pg_attribute a
             WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '';
     END IF;
-    RETURN format(
-        E'INSERT INTO pgfanout.changelog (table_id, operation, key, old)\nSELECT %s, %L, %s, %s%s;',
-        id, operation, key, image, source);
+    RETURN pgfanout.log_in_segment('table_id, operation, key, old',
+        format('%s, %L, %s, %s%s', id, operation, key, image, source));
 END
 $$;
 
@@ -62,10 +78,9 @@ CREATE OR REPLACE FUNCTION pgfanout.log_rows_statement(id pg_catalog.int4, from_
 RETURNS pg_catalog.text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     -- The fence has each row printed once.
-    SELECT format(
-        E'INSERT INTO pgfanout.changelog (table_id, operation, key)\n'
-        'SELECT %s, CASE WHEN l.key IS NULL THEN ''T''::pg_catalog."char" ELSE l.operation END, l.key'
-        '\nFROM (%s OFFSET 0) l (operation, key);', id, from_rows)
+    SELECT pgfanout.log_in_segment('table_id, operation, key', format(
+        E'%s, CASE WHEN l.key IS NULL THEN ''T''::pg_catalog."char" ELSE l.operation END, l.key'
+        '\nFROM (%s OFFSET 0) l (operation, key)', id, from_rows))
 $$;
 
 -- Creates or replaces all trigger functions of a table without a key. t: its row. Locks nothing of the table's.
