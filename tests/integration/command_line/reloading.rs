@@ -52,7 +52,7 @@ async fn the_file_is_read_anew_and_the_answer_says_whether_it_was() {
     let Finished { code, stdout, stderr } = reload(&file).await;
     assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
     assert!(stderr.starts_with(&goes_on) && stderr.contains("pgfanout.toml:3:1: primary.tabels"), "{stderr}");
-    assert_eq!(pgfanout.events("reload_failed").len(), 1);
+    pgfanout.wait_for_event("reload_failed", PATIENCE).await;
     world.primary().execute("INSERT INTO later VALUES (2)").await;
     until_same(&world, &["later"]).await;
 
