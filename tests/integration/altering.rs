@@ -348,12 +348,6 @@ async fn every_alter_is_followed_or_told(mode: Mode) {
 
 #[tokio::test]
 #[ignore = "takes minutes: make large"]
-async fn every_alter_is_followed_or_told_with_a_broker() {
-    every_alter_is_followed_or_told(Mode::Broker).await;
-}
-
-#[tokio::test]
-#[ignore = "takes minutes: make large"]
 async fn every_alter_is_followed_or_told_without_a_broker() {
     every_alter_is_followed_or_told(Mode::Postgres).await;
 }
