@@ -63,10 +63,6 @@ const CAPTURE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often to look for tables that came or were mended.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How often altered tables are looked into before what came since the last batch is passed on in any case: nothing
-/// may keep changes from all replicas.
-const MAX_ROUNDS: u32 = 3;
-
 /// How often the changelog is trimmed.
 const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -114,8 +110,6 @@ pub struct Listening {
     capture_tried: Instant,
     /// Tables that were altered since the last batch, and how often that was logged when they were looked into.
     looked_into: BTreeMap<i32, i64>,
-    /// In how many rounds.
-    rounds: u32,
     /// What was last said about tables that the configuration names and that can't be captured.
     problems: Vec<Problem>,
     resolved: Instant,
@@ -166,7 +160,6 @@ impl Listening {
             under_way: UnderWay::default(),
             uncaptured: Vec::new(),
             looked_into: BTreeMap::new(),
-            rounds: 0,
             problems: Vec::new(),
             resolved: Instant::now(),
             capture_tried: Instant::now(),
@@ -264,11 +257,7 @@ impl Listening {
                 delta.end().await?;
                 self.rest(&now).await
             }
-            Ok(Cut::Open(delta))
-                if self.rounds < MAX_ROUNDS
-                    && delta.altered().any(|altered| !self.is_looked_into(altered)) =>
-            {
-                self.rounds += 1;
+            Ok(Cut::Open(delta)) if delta.altered().any(|altered| !self.is_looked_into(altered)) => {
                 self.looked_into = delta.altered().map(|(table, times)| (table.id, *times)).collect();
                 delta.end().await?;
                 let altered: Vec<i32> = self.looked_into.keys().copied().collect();
@@ -288,7 +277,6 @@ impl Listening {
                         self.under_way.add(number, from, confirmed);
                         self.batches.set(self.batches.get() + 1);
                         self.looked_into.clear();
-                        self.rounds = 0;
                         self.probes.answer(asked);
                         if asked.is_some() {
                             // Whoever asks often sees it nevertheless.
