@@ -1,6 +1,7 @@
 //! What the listener does with its connections to the primary.
 
 mod capturing;
+mod cutting;
 mod pace;
 mod probes;
 mod recent;
@@ -9,7 +10,6 @@ mod under_way;
 use std::{
     cell::Cell,
     collections::BTreeMap,
-    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -30,14 +30,13 @@ use crate::{
     prepare::Wanted,
     primary::{
         batch::{begin_term, mark_published, resume_from, start_anew},
-        capture,
         gate::Gate,
         install::install,
-        look::{Since, look, present},
-        reader::{Cut, Reader, Table},
+        look::{Changed, Since, look, present},
+        reader::Reader,
         trim::Trimmer,
     },
-    publisher::{Publisher, Readiness, Ready},
+    publisher::{Publisher, Readiness},
     seat::Seat,
     snapshot::Snapshot,
 };
@@ -47,12 +46,6 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// How long nothing is published before it is noted that the last batch was.
 const NOTE_AFTER: Duration = Duration::from_secs(1);
-
-/// How long to wait for a publisher that is not ready, or for a lock that was not to be had.
-const RETRY: Duration = Duration::from_millis(500);
-
-/// How long the publisher may take to say that it is ready; connecting, it does not answer.
-const READY_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long writers of a table may have to wait behind the creation of its triggers.
 const CAPTURE_LOCK_LIMIT: Duration = Duration::from_millis(300);
@@ -96,6 +89,8 @@ pub struct Listening {
     gate: Gate,
     pace: Pace,
     recent: Recent,
+    /// All that changed since the last batch, as the last try to cut the next one found: not all were known before.
+    turned_up: Changed,
     probes: Probes,
     /// Whether transactions notify at all.
     notify: bool,
@@ -153,6 +148,7 @@ impl Listening {
             gate: Gate::default(),
             pace: Pace::new(config.broker.as_ref().map_or(Duration::ZERO, |broker| broker.linger)),
             recent: Recent::default(),
+            turned_up: Changed::new(),
             probes,
             notify: installation.notify,
             safety_poll: config.primary.safety_poll,
@@ -223,90 +219,6 @@ impl Listening {
         self.from = look.now;
         self.probes.answer(asked);
         Ok(Next { probed: asked.is_some(), ..self.pass_on(1).await? })
-    }
-
-    /// Cuts the next batch, and has it published.
-    async fn cut(&mut self, config: &Config, publisher: &Addr<Publisher>) -> Result<Next> {
-        let (at_once, later) = (Next::changed(Duration::ZERO), Next::changed(RETRY));
-        if let Err(Lost(from)) = self.under_way.settle().await {
-            self.from = from;
-            return Ok(later);
-        }
-        self.pace.begin(Instant::now());
-        let since = Since::all(self.from.clone());
-        let asked = self.probes.asked();
-        let mut changed = self.recent.tables();
-        if changed.is_empty() {
-            let look = look(&self.control, &since).await?;
-            match (look.trimmed, look.tables.is_empty()) {
-                (true, _) => return self.start_anew().await,
-                (false, true) if asked.is_none() => return self.rest(&look.now).await,
-                (false, _) => changed = look.tables,
-            }
-        }
-        // No delta is opened that could not be published: it would hold back vacuum on the primary.
-        let told = tokio::time::timeout(READY_LIMIT, publisher.send(Ready)).await;
-        let readiness = told.ok().and_then(Result::ok).unwrap_or(Readiness::Disconnected);
-        self.show(readiness).await?;
-        if readiness != Readiness::Ready {
-            return Ok(later);
-        }
-        match self.reader.cut(vec![since.clone()], &changed, true).await {
-            Ok(Cut::Open(delta)) if delta.is_empty() && asked.is_none() => {
-                let now = delta.to()?.clone();
-                delta.end().await?;
-                self.rest(&now).await
-            }
-            Ok(Cut::Open(delta)) if delta.altered().any(|altered| !self.is_looked_into(altered)) => {
-                self.looked_into = delta.altered().map(|(table, times)| (table.id, *times)).collect();
-                delta.end().await?;
-                let altered: Vec<i32> = self.looked_into.keys().copied().collect();
-                self.resolve(config, Suspects::These(&altered)).await?;
-                Ok(at_once)
-            }
-            Ok(Cut::Open(delta)) => {
-                let (to, entries) = (delta.to()?.clone(), delta.entries());
-                self.recent.add(&delta.tables().map(|table| (table.id, table.definition)).collect());
-                let again_from = self.under_way.start().unwrap_or(&self.from);
-                let named =
-                    cut::Named { control: &self.control, epoch: &self.epoch, from: &self.from, again_from };
-                match cut::publish(delta, named, self.limits, publisher).await? {
-                    None => Ok(later),
-                    Some((number, confirmed)) => {
-                        let from = std::mem::replace(&mut self.from, to);
-                        self.under_way.add(number, from, confirmed);
-                        self.batches.set(self.batches.get() + 1);
-                        self.looked_into.clear();
-                        self.probes.answer(asked);
-                        if asked.is_some() {
-                            // Whoever asks often sees it nevertheless.
-                            self.note_published().await?;
-                        }
-                        self.pass_on(entries).await
-                    }
-                }
-            }
-            Ok(Cut::Again(found)) => {
-                if found.is_empty() {
-                    // Who they are now a look tells.
-                    self.recent.forget();
-                }
-                self.recent.add(&found);
-                Ok(at_once)
-            }
-            Ok(Cut::Trimmed) => self.start_anew().await,
-            Err(error) if capture::was_locked(&error) => {
-                // Perhaps by a table that did not change, and was only likely to.
-                self.recent.forget();
-                Ok(later)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether an altered table was looked into since it was altered last.
-    fn is_looked_into(&self, (table, times): &(Rc<Table>, i64)) -> bool {
-        self.looked_into.get(&table.id).is_some_and(|known| known >= times)
     }
 
     /// All up to now is passed on, with so many entries of the log.
