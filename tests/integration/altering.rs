@@ -351,3 +351,9 @@ async fn every_alter_is_followed_or_told(mode: Mode) {
 async fn every_alter_is_followed_or_told_without_a_broker() {
     every_alter_is_followed_or_told(Mode::Postgres).await;
 }
+
+#[tokio::test]
+#[ignore = "takes minutes: make large"]
+async fn every_alter_is_followed_or_told_with_a_broker() {
+    every_alter_is_followed_or_told(Mode::Broker).await;
+}
