@@ -29,6 +29,9 @@ use crate::cli::Failure;
 /// request may have to be done.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
+/// How long whoever asked may take to read the answer.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+
 /// More than all problems of a configuration.
 const LONGEST_ANSWER: u64 = 1 << 20;
 
@@ -84,7 +87,8 @@ async fn serve(mut asking: UnixStream, ours: u32, requests: mpsc::Sender<Request
     } else {
         "failed\nonly root and the user that it runs as may say so\n".to_owned()
     };
-    asking.write_all(answer.as_bytes()).await
+    // Whoever asked may not read it.
+    tokio::time::timeout(WRITE_LIMIT, asking.write_all(answer.as_bytes())).await?
 }
 
 /// Has all processes here that run with this file read it anew, and prints what they answer.
