@@ -19,6 +19,9 @@ use crate::{
 const SETTINGS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
     SET enable_sort = off; SET plan_cache_mode = force_custom_plan; SET lock_timeout = '500ms'";
 
+/// Why a table can't be compared that somebody keeps locked.
+pub(super) const LOCKED: &str = "it is locked";
+
 /// Connections to a primary and one of its replicas.
 pub(super) struct Pair {
     /// To the primary, for statements outside of looks, and to look ahead while rows are hashed.
@@ -144,9 +147,7 @@ impl Pair {
         // Whatever came of it: nothing stays locked.
         try_join(self.primary.roll_back(), self.replica.roll_back()).await?;
         match looked {
-            Err(error) if error.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                Ok(Look::NotNow("it is locked".to_owned()))
-            }
+            Err(error) if is_locked(&error) => Ok(Look::NotNow(LOCKED.to_owned())),
             other => other,
         }
     }
@@ -267,6 +268,11 @@ impl Pair {
             .await?;
         Ok(())
     }
+}
+
+/// Whether a statement gave way to somebody's lock.
+pub(super) fn is_locked(error: &Error) -> bool {
+    error.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
 /// A difference, to be proved; the key as the side has it that has the row.

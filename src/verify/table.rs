@@ -12,7 +12,7 @@ use futures_util::{
 
 use super::{
     outcome::TableOutcome,
-    pair::{Finding, Look, Pair, Subject},
+    pair::{Finding, LOCKED, Look, Pair, Subject, is_locked},
 };
 use crate::{
     cli::VerifyOptions as Options,
@@ -36,7 +36,7 @@ const KEYS_AT_ONCE: usize = 4000;
 /// For how long rows that change are looked at again.
 const CHANGING: Duration = Duration::from_secs(5);
 
-/// For how long a replica may stand still, or a table not be comparable.
+/// For how long a replica may stand still, or a table be locked or not be comparable.
 const STANDING: Duration = Duration::from_secs(10);
 
 /// How often a replica's position is read meanwhile.
@@ -57,6 +57,18 @@ struct Sum {
 struct Range {
     after: Option<String>,
     until: Option<String>,
+}
+
+/// What reading a range brought.
+struct Seen {
+    /// The primary's rows.
+    rows: u64,
+    /// Those that can't be printed.
+    large: u64,
+    /// The keys whose rows are not the same on both sides.
+    differing: Vec<String>,
+    /// Where the next range ends.
+    next: Option<String>,
 }
 
 /// A table that is being compared.
@@ -103,15 +115,32 @@ async fn compare(pair: &Pair, captured: &Captured, options: &Options) -> Result<
     if let Some(why) = &captured.broken {
         return Ok(not_compared(why.clone()));
     }
-    let subject = match pair.subject(captured).await {
+    let subject = match patiently(async || pair.subject(captured).await).await {
         Ok(subject) => subject,
         Err(Error::Unfit(why)) => return Ok(not_compared(why)),
+        Err(error) if is_locked(&error) => return Ok(not_compared(LOCKED.to_owned())),
         Err(error) => return Err(error.into()),
     };
     let outcome = TableOutcome { table: name.clone(), ..TableOutcome::default() };
     let mut comparison = Comparison { pair, table: &subject, options, outcome, stuck: false };
-    comparison.all_ranges().await?;
+    match comparison.all_ranges().await {
+        Err(stopped) if is_locked(&stopped.error) => {
+            comparison.outcome.not_compared = Some(LOCKED.to_owned());
+        }
+        ended => ended?,
+    }
     Ok(comparison.outcome)
+}
+
+/// Reads again what gave way to a lock, as a TRUNCATE takes it, but not for ever.
+async fn patiently<T>(read: impl AsyncFn() -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    loop {
+        match read().await {
+            Err(error) if is_locked(&error) && started.elapsed() < STANDING => {}
+            done => return done,
+        }
+    }
 }
 
 impl Range {
@@ -140,14 +169,14 @@ impl Stopped {
 
 impl Comparison<'_> {
     async fn all_ranges(&mut self) -> Result<(), Stopped> {
-        let (rows, bytes) = self.pair.size(self.table.captured).await?;
+        let (rows, bytes) = patiently(async || self.pair.size(self.table.captured).await).await?;
         let (rows, bytes) = (rows.unsigned_abs(), bytes.unsigned_abs());
         let row_bytes = bytes.checked_div(rows).unwrap_or(UNKNOWN_ROW_BYTES).max(1);
         let range_rows = (RANGE_BYTES / row_bytes).clamp(1, RANGE_ROWS);
         let bar = log::row_bar(&self.outcome.table, rows);
         let started = Instant::now();
         let mut range = Range { after: self.options.after.clone(), until: None };
-        let begun = self.boundary(range.after.as_deref(), range_rows).await;
+        let begun = patiently(async || self.boundary(range.after.as_deref(), range_rows).await).await;
         range.until = begun.map_err(|error| range.stopped(error))?;
         loop {
             let next = self.range(&range, range_rows).await;
@@ -165,8 +194,22 @@ impl Comparison<'_> {
         }
     }
 
-    /// Compares a range, on both sides at the same time; where the next one ends, which is looked for meanwhile.
+    /// Compares a range; where the next one ends.
     async fn range(&mut self, range: &Range, rows: u64) -> Result<Option<String>> {
+        let seen = patiently(async || self.read(range, rows).await).await?;
+        self.outcome.rows += seen.rows;
+        self.outcome.too_large += seen.large;
+        for keys in seen.differing.chunks(KEYS_AT_ONCE) {
+            self.settle(keys.to_vec()).await?;
+            if self.outcome.not_compared.is_some() {
+                break;
+            }
+        }
+        Ok(seen.next)
+    }
+
+    /// Reads a range, on both sides at the same time, and where the next one ends meanwhile.
+    async fn read(&self, range: &Range, rows: u64) -> Result<Seen> {
         let (here, there) = (&self.table.here, &self.table.there);
         let (from_start, to_end) = (range.after.is_none(), range.until.is_none());
         let mut keys = here.key_as_parameters(range.after.as_deref())?;
@@ -184,23 +227,17 @@ impl Comparison<'_> {
             next,
         )
         .await?;
-        self.outcome.rows += sum_here.rows.unsigned_abs();
-        self.outcome.too_large += sum_here.large.unsigned_abs();
+        let mut differing = Vec::new();
         if sum_here != sum_there {
             let (hashes_here, hashes_there) = try_join(
                 hashes(primary, doing, &here.select_hashes(*hashed, from_start, to_end), &keys),
                 hashes(replica, doing, &there.select_hashes(*hashed, from_start, to_end), &keys),
             )
             .await?;
-            let differing = differing(hashes_here, hashes_there);
-            for keys in differing.chunks(KEYS_AT_ONCE) {
-                self.settle(keys.to_vec()).await?;
-                if self.outcome.not_compared.is_some() {
-                    break;
-                }
-            }
+            differing = differing_keys(hashes_here, hashes_there);
         }
-        Ok(next)
+        let Sum { rows, large, .. } = sum_here;
+        Ok(Seen { rows: rows.unsigned_abs(), large: large.unsigned_abs(), differing, next })
     }
 
     /// The key that lies so many rows behind another.
@@ -309,7 +346,10 @@ async fn hashes(
 }
 
 /// The keys whose rows are not the same.
-fn differing(here: HashMap<String, Option<i64>>, mut there: HashMap<String, Option<i64>>) -> Vec<String> {
+fn differing_keys(
+    here: HashMap<String, Option<i64>>,
+    mut there: HashMap<String, Option<i64>>,
+) -> Vec<String> {
     let mut keys: Vec<String> = here
         .into_iter()
         .filter(|(key, hash)| there.remove(key).is_none_or(|found| found != *hash))

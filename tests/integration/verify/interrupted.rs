@@ -1,6 +1,9 @@
-//! A look that is held back, that is cut off in its middle, and that is watched.
+//! A look that is held back, that waits for a lock, that is cut off in its middle, and that is watched.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use pgfanout_testbed::{eventually, process::Finished, world::World};
 
@@ -63,4 +66,40 @@ async fn no_look_is_faster_than_it_may_be_and_a_terminal_shows_how_far_it_is() {
         "{shown:?}"
     );
     assert!(shown.contains("public.long: 70,000 rows, equal"), "{shown:?}");
+}
+
+/// For as long as it takes to give way twice, or for good; on either side, before a table's first row is read or between
+/// two ranges. Other tables are compared whatever becomes of one.
+#[tokio::test]
+async fn a_look_gives_way_to_locks_and_tries_again() {
+    let (world, _pgfanout) = started().await;
+    world.primary().execute("CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other VALUES (1)").await;
+    until_joined(&world, 2).await;
+    for (database, until_end) in
+        [(world.primary(), false), (world.replica(1), false), (world.primary(), true)]
+    {
+        let client = database.client().await;
+        client.batch_execute("BEGIN; LOCK TABLE long IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        let holding = async {
+            let waiting = "SELECT query_start::text FROM pg_stat_activity WHERE datname = current_database()
+                AND application_name = 'pgfanout verify' AND wait_event_type = 'Lock'";
+            let watching = database.client().await;
+            let mut met = HashSet::new();
+            eventually(PATIENCE, "it gives way", async || {
+                let rows = watching.query(waiting, &[]).await.unwrap();
+                met.extend(rows.iter().map(|row| row.get::<_, String>(0)));
+                met.len() > 1
+            })
+            .await;
+            if !until_end {
+                client.batch_execute("COMMIT").await.unwrap();
+            }
+        };
+        let ((code, outcome), ()) = tokio::join!(verify(&world, &[]), holding);
+        let tables = outcome["replicas"][0]["tables"].as_array().unwrap();
+        let why = tables.iter().map(|table| table["not_compared"].as_str()).collect::<Vec<_>>();
+        let expected = if until_end { Some("it is locked") } else { None };
+        assert_eq!((code, why), (Some(i32::from(until_end)), vec![expected, None]), "{outcome}");
+        assert_eq!(sum(&outcome, "rows"), if until_end { 1 } else { 70_001 });
+    }
 }
