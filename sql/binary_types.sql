@@ -23,8 +23,9 @@ FROM
     LEFT JOIN LATERAL (
         SELECT CASE
             WHEN t.typtype = 'e' THEN 'enum'
-            -- An array tells the oid of its elements, which is the same everywhere where they are PostgreSQL's own.
-            WHEN CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END IN (
+            -- An array tells the oid of its elements, which is the same everywhere where they are PostgreSQL's own. A
+            -- vector is no array here: PostgreSQL does not read what it writes of an empty one.
+            WHEN CASE WHEN t.typsend = 'array_send'::regproc THEN t.typelem ELSE t.oid END IN (
                 'bool'::regtype, 'bytea'::regtype, 'int8'::regtype, 'int2'::regtype, 'int4'::regtype,
                 'text'::regtype, 'json'::regtype, 'float4'::regtype, 'float8'::regtype, 'bpchar'::regtype,
                 'varchar'::regtype, 'date'::regtype, 'time'::regtype, 'timestamp'::regtype,

@@ -399,13 +399,18 @@ async fn a_copy_is_binary_where_that_is_exact() {
         assert!(binary.iter().any(|one| one.name == *name), "{name} has no values");
     }
     let client = world.primary().client().await;
-    let mut names = vec!["as_text".to_owned()];
-    client
-        .batch_execute(
-            "CREATE TABLE as_text (id int PRIMARY KEY, v tid); INSERT INTO as_text VALUES (1, '(1,2)')",
-        )
-        .await
-        .unwrap();
+    let mut names = Vec::new();
+    // Of an empty vector PostgreSQL does not read the binary form that it writes.
+    for (of, value) in [("tid", "(1,2)"), ("int2vector", "")] {
+        let name = format!("as_text_{of}");
+        client
+            .batch_execute(&format!(
+                "CREATE TABLE {name} (id int PRIMARY KEY, v {of}); INSERT INTO {name} VALUES (1, '{value}')"
+            ))
+            .await
+            .unwrap();
+        names.push(name);
+    }
     for (n, types) in binary.chunks(4).enumerate() {
         let name = format!("in_binary_{n}");
         let array = |one: &Type| one.has_array() && !OWN.contains(&format!(" {} AS", one.name));
@@ -439,7 +444,7 @@ async fn a_copy_is_binary_where_that_is_exact() {
     for table in &names {
         let start = format!("COPY \"public\".\"{table}\" (");
         let copied = log.lines().find(|line| line.contains(&start)).expect("all statements are logged");
-        let format = if table == "as_text" { "csv" } else { "binary" };
+        let format = if table.starts_with("as_text") { "csv" } else { "binary" };
         assert!(copied.ends_with(&format!("(FORMAT {format})")), "{copied}");
     }
 }
