@@ -10,6 +10,7 @@ mod dice;
 mod failure;
 mod history;
 mod planted;
+mod reactions;
 mod schema;
 mod script;
 mod shrink;
@@ -23,7 +24,7 @@ use std::{
 
 use futures_util::future::join_all;
 
-use bench::{Done, play, prepare};
+use bench::{Done, leave, play, prepare};
 use shrink::shrink;
 
 /// These are always tried.
@@ -45,7 +46,7 @@ async fn attempt(seed: u64) -> Done {
     let started = Instant::now();
     let (world, case) = prepare(seed).await;
     let played = play(&case, &world, None).await;
-    drop(world);
+    leave(world).await;
     match played {
         Ok(done) => {
             eprintln!(

@@ -65,14 +65,22 @@ pub(super) type Harm = fn(&Case) -> String;
 
 /// Plays the case in servers of its own.
 pub(super) async fn replay(case: &Case, harm: Option<Harm>) -> Result<Done, Failure> {
-    play(case, &build(case.mode, case.two_phases).await, harm).await
+    let world = build(case.mode, case.two_phases).await;
+    let played = play(case, &world, harm).await;
+    leave(world).await;
+    played
+}
+
+/// Removes the world while everybody else goes on: its databases can't go while a server waits for who does not read.
+pub(super) async fn leave(world: World) {
+    tokio::task::spawn_blocking(|| drop(world)).await.expect("it does not panic");
 }
 
 /// Plays the case in this empty world.
 pub(super) async fn play(case: &Case, world: &World, harm: Option<Harm>) -> Result<Done, Failure> {
     let primary = world.primary().client().await;
-    let triggers = case.made.iter().flat_map(|&place| case.tables[place].triggers.iter().cloned());
-    for statement in case.setup().into_iter().chain(history::setup(case)).chain(triggers) {
+    let alone = case.made.iter().flat_map(|&place| case.tables[place].primary_alone.iter().cloned());
+    for statement in case.setup().into_iter().chain(history::setup(case)).chain(alone) {
         let made = primary.batch_execute(&statement).await;
         made.map_err(|error| Failure::new(Kind::Nonsense, format!("{statement}: {error:?}")))?;
     }

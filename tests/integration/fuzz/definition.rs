@@ -93,18 +93,3 @@ pub(super) fn partition(table: &mut Table, dice: &mut Dice, place: usize, attach
         table.leaves.push(leaf);
     }
 }
-
-/// A trigger that writes the row once more: what it does is logged before what fired it.
-pub(super) fn count_up(table: &mut Table, place: usize) {
-    let same: Vec<_> = table.key_names().iter().map(|name| format!("t.{name} = new.{name}")).collect();
-    let (name, number) = (table.name.clone(), table.number.clone());
-    table.triggers.push(format!(
-        "CREATE FUNCTION public.count_up_{place}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            IF pg_trigger_depth() = 1 THEN UPDATE {name} t SET {number} = t.{number} + 1 WHERE {}; END IF;
-            RETURN NULL; END $$",
-        same.join(" AND ")
-    ));
-    table.triggers.push(format!(
-        "CREATE TRIGGER a_user AFTER INSERT OR UPDATE ON {name} FOR EACH ROW EXECUTE FUNCTION public.count_up_{place}()"
-    ));
-}

@@ -209,10 +209,10 @@ impl fmt::Display for Case {
             "-- seed {seed}; {mode:?}, {max_changes_per_message} changes a message, old_record {old_record}; in two phases: {two_phases}; \
              replica with tables of its own: {also_there}; started amid the first round: {amid}"
         )?;
-        for &place in &self.made {
-            let Table { setup, triggers, .. } = &self.tables[place];
-            setup.iter().chain(triggers).try_for_each(|statement| writeln!(f, "{statement};"))?;
-        }
+        let made = || self.made.iter().map(|&place| &self.tables[place]);
+        let (both, alone) =
+            (made().flat_map(|table| &table.setup), made().flat_map(|table| &table.primary_alone));
+        both.chain(alone).try_for_each(|statement| writeln!(f, "{statement};"))?;
         for (number, round) in self.rounds.iter().enumerate() {
             writeln!(f, "-- round {number}, faults after so many commits: {:?}", round.faults)?;
             for transaction in &round.transactions {

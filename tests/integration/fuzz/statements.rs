@@ -34,7 +34,7 @@ pub(super) fn step(dice: &mut Dice, all: &[Table], allowed: Allowed) -> Step {
     let place = dice.many(0..all.len());
     let table = &all[place];
     let mut tables = vec![place];
-    let sql = match dice.many(0..32) {
+    let sql = match dice.many(0..34) {
         0..6 => insert(dice, table),
         6..11 => update(dice, table),
         11..13 => delete(dice, table),
@@ -61,6 +61,7 @@ pub(super) fn step(dice: &mut Dice, all: &[Table], allowed: Allowed) -> Step {
             simple(dice, table)
         ),
         28 => leaf(dice, table),
+        31 | 32 => view(dice, table),
         29 | 30 if allowed.truncate => {
             if dice.once_in(3) {
                 tables.push(dice.many(0..all.len()));
@@ -85,7 +86,7 @@ fn values(dice: &mut Dice, table: &Table) -> String {
     format!("({})", values.join(", "))
 }
 
-fn overriding(table: &Table) -> &'static str {
+pub(super) fn overriding(table: &Table) -> &'static str {
     if table.identity { "OVERRIDING SYSTEM VALUE" } else { "" }
 }
 
@@ -263,6 +264,14 @@ fn leaf(dice: &mut Dice, table: &Table) -> String {
     }
     let leaf = Table { name: dice.pick(&table.leaves).clone(), leaves: Vec::new(), ..table.clone() };
     simple(dice, &leaf)
+}
+
+/// Through a view, which has no places of rows.
+fn view(dice: &mut Dice, table: &Table) -> String {
+    match &table.view {
+        Some(view) => simple(dice, &Table { name: view.clone(), keyless: false, ..table.clone() }),
+        None => insert(dice, table),
+    }
 }
 
 fn truncate(dice: &mut Dice, all: &[Table], tables: &[usize]) -> String {
