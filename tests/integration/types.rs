@@ -141,14 +141,14 @@ const HOSTILE: &[(&str, &str)] = &[
     ("plpgsql.extra_errors", "all"),
 ];
 
-/// What is set for the role of pgfanout alone.
+/// What is set for the role of pgfanout alone, wherever it connects.
 const HOSTILE_TO_US: &[(&str, &str)] = &[
     ("client_encoding", "LATIN1"),
     ("default_transaction_read_only", "on"),
     ("default_transaction_deferrable", "on"),
-    ("statement_timeout", "2000"),
+    ("statement_timeout", "1"),
     ("lock_timeout", "1"),
-    ("idle_in_transaction_session_timeout", "100"),
+    ("idle_in_transaction_session_timeout", "1"),
     ("idle_session_timeout", "200"),
     ("transaction_timeout", "2000"),
     ("enable_indexscan", "off"),
@@ -332,7 +332,11 @@ async fn every_value_is_kept(mode: Mode) {
     let role = format!("{}_hostile", world.exchange());
     world.execute_on_servers(&format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'secret'")).await;
     set_for(&world, "DATABASE %", HOSTILE).await;
-    set_for(&world, &format!("ROLE {role} IN DATABASE %"), HOSTILE_TO_US).await;
+    set_for(&world, &format!("ROLE {role}"), HOSTILE_TO_US).await;
+    set_for(&world, &format!("ROLE {role}"), HOSTILE).await;
+    // Others' transactions are nothing to wait for.
+    let serializable = world.primary().client().await;
+    serializable.batch_execute("BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT FROM public.mark").await.unwrap();
     let mut config = world.config();
     let replicas = config.replicas.iter_mut().map(|replica| &mut replica.url);
     for url in replicas.chain([&mut config.primary.url]) {
@@ -341,6 +345,7 @@ async fn every_value_is_kept(mode: Mode) {
     }
     let pgfanout = program().run(&config.write());
     until_joined(&world, tables.len() + 1).await;
+    serializable.batch_execute("COMMIT").await.unwrap();
     let mark = pgfanout.mark();
     let (own, there) =
         (["public.mood", "public.pair", "public.words", "public.citext"], world.replica(1).client().await);
