@@ -11,6 +11,7 @@ use tokio_postgres::{Client, error::SqlState};
 
 use super::{
     failure::{Failure, Kind},
+    partitions,
     schema::Table,
     script::{CLIENTS, Case},
 };
@@ -25,7 +26,7 @@ pub(super) type Lines = BTreeMap<Line, i64>;
 const WITNESSES: [(i32, &str); 2] = [(1001, "public.witness_a"), (1002, "public.witness_b")];
 
 /// What every function here prints alike, whatever the writer's session sets.
-const PINNED: &str = "SET datestyle = 'ISO' SET intervalstyle = 'postgres' SET timezone = 'UTC'
+pub(super) const PINNED: &str = "SET datestyle = 'ISO' SET intervalstyle = 'postgres' SET timezone = 'UTC'
     SET extra_float_digits = 3 SET bytea_output = 'hex' SET lc_monetary = 'C' SET xmlbinary = 'base64'
     SET search_path = public, pg_catalog";
 
@@ -54,7 +55,6 @@ fn tables(case: &Case) -> Vec<(i32, Table)> {
 /// The statements that make the history on the primary, and the witnesses.
 pub(super) fn setup(case: &Case) -> Vec<String> {
     let mut statements = vec![
-        "CREATE SCHEMA audit".to_owned(),
         "CREATE TABLE audit.history (xid xid8 NOT NULL DEFAULT pg_current_xact_id(), place int NOT NULL,
             key text NOT NULL, line text NOT NULL, sign int NOT NULL)"
             .to_owned(),
@@ -74,12 +74,15 @@ pub(super) fn setup(case: &Case) -> Vec<String> {
         statements.push(format!(
             "CREATE FUNCTION audit.note_{place}() RETURNS trigger LANGUAGE plpgsql {PINNED} AS $f$ BEGIN
                 IF tg_op = 'TRUNCATE' THEN
+                    -- A partition that left keeps this trigger.
+                    IF coalesce(pg_partition_root(tg_relid), tg_relid) <> $r${}$r$::regclass THEN RETURN NULL; END IF;
                     EXECUTE 'SELECT ' || $r${}$r$ || ' FROM ONLY ' || tg_relid::regclass || ' r';
                     RETURN NULL;
                 END IF;
                 IF tg_op <> 'INSERT' THEN PERFORM {}; END IF;
                 IF tg_op <> 'DELETE' THEN PERFORM {}; END IF;
                 RETURN NULL; END $f$",
+            table.name,
             note("r", -1),
             note("old", -1),
             note("new", 1)
@@ -95,12 +98,18 @@ pub(super) fn setup(case: &Case) -> Vec<String> {
             ));
             statements.extend(["note", "note_truncate"].map(|name| always(&leaf, name)));
         }
+        if !table.partitions.is_empty() {
+            // What comes back has the triggers of its root.
+            statements.push(always(&table.name, "note"));
+            let place = usize::try_from(place).expect("it was one");
+            statements.extend(partitions::functions(&table, place, |sign| note("r", sign)));
+        }
     }
     statements.extend(WITNESSES.map(|(_, name)| witness(name).setup[1].clone()));
     statements
 }
 
-/// Also for sessions in replica role. The trigger of a partition goes with that of its root.
+/// Also for sessions in replica role.
 fn always(table: &str, trigger: &str) -> String {
     format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")
 }

@@ -2,12 +2,13 @@
 
 use pgfanout_testbed::postgres::quote;
 
-use super::{definition, dice::Dice, reactions};
+use super::{definition, dice::Dice, partitions, reactions};
 use crate::types::Type;
 
 /// What they need, on both sides where the replica has tables of its own.
 pub(super) const SURROUNDINGS: &str = r#"
     CREATE SCHEMA "odd.schema ""%";
+    CREATE SCHEMA audit;
     CREATE COLLATION folding (PROVIDER = icu, LOCALE = 'und-u-ks-level2', DETERMINISTIC = false)"#;
 
 /// Names as people, generators and other systems choose them, for tables and columns.
@@ -101,6 +102,8 @@ pub(super) struct Table {
     /// Columns that nobody writes.
     pub(super) generated: Vec<String>,
     pub(super) leaves: Vec<String>,
+    /// Its own partitions, each with its bound.
+    pub(super) partitions: Vec<(String, String)>,
     /// Whether its key may be unique later.
     pub(super) deferrable: bool,
     /// Whether it has a unique index instead of a primary key.
@@ -129,6 +132,7 @@ impl Table {
             data: Vec::new(),
             generated: Vec::new(),
             leaves: Vec::new(),
+            partitions: Vec::new(),
             deferrable: false,
             by_index: false,
             keyless: false,
@@ -222,6 +226,7 @@ fn table(dice: &mut Dice, types: &[Type], name: String, others: &[Table]) -> Tab
         data: (0..dice.many(0..5)).map(|_| typed(column(dice), dice.pick(types), dice, true)).collect(),
         generated: Vec::new(),
         leaves: Vec::new(),
+        partitions: Vec::new(),
         deferrable,
         by_index: !deferrable && !keyless && dice.once_in(6),
         keyless,
@@ -252,7 +257,7 @@ fn table(dice: &mut Dice, types: &[Type], name: String, others: &[Table]) -> Tab
     let dropped = dice.once_in(4).then(|| column(dice));
     definition::create(&mut table, dice, others, &more, dropped.as_deref(), partitioned);
     if partitioned {
-        definition::partition(&mut table, dice, others.len(), attached);
+        partitions::make(&mut table, dice, others.len(), attached);
     }
     table
 }

@@ -2,6 +2,7 @@
 
 use super::{
     dice::Dice,
+    partitions::swing,
     schema::{IDS, Table, Values},
 };
 
@@ -34,7 +35,7 @@ pub(super) fn step(dice: &mut Dice, all: &[Table], allowed: Allowed) -> Step {
     let place = dice.many(0..all.len());
     let table = &all[place];
     let mut tables = vec![place];
-    let sql = match dice.many(0..34) {
+    let sql = match dice.many(0..35) {
         0..6 => insert(dice, table),
         6..11 => update(dice, table),
         11..13 => delete(dice, table),
@@ -62,6 +63,7 @@ pub(super) fn step(dice: &mut Dice, all: &[Table], allowed: Allowed) -> Step {
         ),
         28 => leaf(dice, table),
         31 | 32 => view(dice, table),
+        33 if allowed.truncate => swing(dice, table, place).unwrap_or_else(|| update(dice, table)),
         29 | 30 if allowed.truncate => {
             if dice.once_in(3) {
                 tables.push(dice.many(0..all.len()));
@@ -277,14 +279,16 @@ fn view(dice: &mut Dice, table: &Table) -> String {
 fn truncate(dice: &mut Dice, all: &[Table], tables: &[usize]) -> String {
     let name = |dice: &mut Dice, table: &Table| match dice.once_in(2) && !table.leaves.is_empty() {
         true => dice.pick(&table.leaves).clone(),
+        false if table.leaves.is_empty() && dice.once_in(3) => format!("ONLY {}", table.name),
         false => table.name.clone(),
     };
     let names: Vec<_> = tables.iter().map(|&place| name(dice, &all[place])).collect();
     let more = dice.pick(&["CASCADE", "RESTART IDENTITY CASCADE", ""]);
     let truncate = format!("TRUNCATE {} {more}", names.join(", "));
-    match dice.many(0..3) {
+    match dice.many(0..4) {
         0 => format!("SAVEPOINT truncated; {truncate}; ROLLBACK TO truncated"),
         1 => format!("{truncate}; {}", insert(dice, &all[tables[0]])),
+        2 => format!("{}; {truncate}; {}", insert(dice, &all[tables[0]]), leaf(dice, &all[tables[0]])),
         _ => truncate,
     }
 }
