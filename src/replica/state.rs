@@ -71,11 +71,12 @@ pub struct Position {
 }
 
 /// A table that is replicated here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Followed {
     /// Its number on the primary.
     pub id: i32,
-    /// Its columns and key on the replica; of a table that is set aside perhaps not known.
+    /// Its columns and key on the replica; of a table that is set aside perhaps not known, of one that is
+    /// [unfinished](Self::is_unfinished) without the key.
     pub shape: Shape,
     /// The definition on the primary that it was checked against.
     pub definition: i64,
@@ -96,6 +97,18 @@ pub struct Followed {
 }
 
 impl Followed {
+    /// Whether it was made here, and gets its indexes when its rows are copied.
+    #[must_use]
+    pub const fn is_unfinished(&self) -> bool {
+        self.created && self.copying
+    }
+
+    /// The same with another shape, such as it has on the primary.
+    #[must_use]
+    pub fn shaped(&self, shape: Shape) -> Rc<Self> {
+        Rc::new(Self { shape, ..self.clone() })
+    }
+
     /// Its number and its name.
     #[must_use]
     pub fn named(&self) -> Named<'_> {
@@ -257,7 +270,10 @@ impl Replica {
         let Some(oid) = row.get::<_, Option<u32>>("oid") else {
             return Err(self.is_gone(row.get("id"), name));
         };
-        let (columns, key): (Vec<String>, Vec<String>) = (row.get("columns"), row.get("key_columns"));
+        let (columns, mut key): (Vec<String>, Vec<String>) = (row.get("columns"), row.get("key_columns"));
+        if row.get("created") && row.get("copying") {
+            key.clear();
+        }
         Shape::read(&self.session, name, oid, &columns, &key).await
     }
 
