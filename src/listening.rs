@@ -15,7 +15,7 @@ use std::{
 
 use actix::Addr;
 
-use capturing::Suspects;
+use capturing::{NewTables, Suspects};
 use pace::Pace;
 use probes::Probes;
 use recent::Recent;
@@ -55,6 +55,9 @@ const CAPTURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often to look for tables that came or were mended.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(20);
+
+/// The same while it is logged that tables are made: a restored dump makes thousands, one after the other.
+const NEW_TABLES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the changelog is trimmed.
 const TRIM_INTERVAL: Duration = Duration::from_secs(5);
@@ -105,6 +108,7 @@ pub struct Listening {
     capture_tried: Instant,
     /// Tables that were altered since the last batch, and how often that was logged when they were looked into.
     looked_into: BTreeMap<i32, i64>,
+    new_tables: NewTables,
     /// What was last said about tables that the configuration names and that can't be captured.
     problems: Vec<Problem>,
     resolved: Instant,
@@ -156,6 +160,7 @@ impl Listening {
             under_way: UnderWay::default(),
             uncaptured: Vec::new(),
             looked_into: BTreeMap::new(),
+            new_tables: NewTables::default(),
             problems: Vec::new(),
             resolved: Instant::now(),
             capture_tried: Instant::now(),
@@ -181,7 +186,8 @@ impl Listening {
     /// When the primary fails.
     pub async fn step(&mut self, config: &Config, publisher: Option<&Addr<Publisher>>) -> Result<Next> {
         self.seat.check()?;
-        if self.resolved.elapsed() >= RESOLVE_INTERVAL {
+        let interval = if self.new_tables.due { NEW_TABLES_INTERVAL } else { RESOLVE_INTERVAL };
+        if self.resolved.elapsed() >= interval {
             self.resolve(config, Suspects::None).await?;
         }
         if !self.uncaptured.is_empty() && self.capture_tried.elapsed() >= CAPTURE_INTERVAL {
@@ -210,6 +216,7 @@ impl Listening {
         let asked = self.probes.asked();
         let since = Since::all(self.from.clone());
         let look = look(&self.control, &since).await?;
+        self.new_tables.note(look.made);
         if look.tables.is_empty() && asked.is_none() {
             return self.rest(&look.now).await;
         }
@@ -217,6 +224,7 @@ impl Listening {
             self.resolve(config, Suspects::These(&look.altered)).await?;
         }
         self.from = look.now;
+        self.new_tables.pass_on();
         self.probes.answer(asked);
         Ok(Next { probed: asked.is_some(), ..self.pass_on(1).await? })
     }
@@ -234,7 +242,8 @@ impl Listening {
     fn until_notified(&self, passed_on: &Snapshot) -> Option<Duration> {
         let note = self.under_way.is_to_note().then_some(NOTE_AFTER);
         let capture = (!self.uncaptured.is_empty()).then_some(CAPTURE_INTERVAL);
-        let sooner = note.into_iter().chain(capture).min();
+        let made = self.new_tables.due.then(|| NEW_TABLES_INTERVAL.saturating_sub(self.resolved.elapsed()));
+        let sooner = note.into_iter().chain(capture).chain(made).min();
         let wait = self.safety_poll.min(sooner.unwrap_or(Duration::MAX));
         self.gate.may_wait(passed_on).then_some(wait)
     }

@@ -101,6 +101,7 @@ BEGIN
             PERFORM pgfanout.leave_to_publisher(captured);
         END;
     END LOOP;
+    PERFORM pgfanout.log_new_tables(tg_tag);
 EXCEPTION WHEN OTHERS THEN
     RAISE WARNING 'pgfanout could not follow %: %', tg_tag, sqlerrm;
 END
@@ -130,11 +131,28 @@ END
 $$;
 
 -- Logs that a table was altered: whoever reads on from before it compares the table before he goes on.
--- table_id: its number in the registry.
+-- table_id: its number in the registry, or 0 (see log_new_tables).
 CREATE OR REPLACE FUNCTION pgfanout.log_altered(table_id pg_catalog.int4) RETURNS pg_catalog.void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO pgfanout.changelog (table_id, operation) VALUES (log_altered.table_id, 'A');
     SELECT pgfanout.wake();
+$$;
+
+-- Logs, as an alteration of table 0, that there are tables which may be wanted: the publisher looks for them at once, and
+-- without that within some seconds. tag: of the command. Of others' changes it reads catalogs only; fails nobody.
+CREATE OR REPLACE FUNCTION pgfanout.log_new_tables(tag pg_catalog.text) RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO') AND EXISTS (
+        SELECT FROM pg_event_trigger_ddl_commands() o JOIN pg_class c ON c.oid = o.objid
+        WHERE o.classid = 'pg_class'::regclass
+            AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition)
+    THEN
+        PERFORM pgfanout.log_altered(0);
+    END IF;
+EXCEPTION WHEN OTHERS THEN
+    NULL;
+END
 $$;
 
 -- The captured tables that DDL may have changed. tag: of the command. For commands on relations those they
@@ -149,7 +167,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
             WHERE o.classid = 'pg_class'::regclass AND c.relation IN (
                 SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = o.objid
                 UNION ALL SELECT a.relid FROM pg_partition_ancestors(o.objid::regclass) a))
-        ELSE true END
+        ELSE tag NOT IN ('CREATE TABLE AS', 'SELECT INTO') END
     ORDER BY c.id
 $$;
 
@@ -189,7 +207,7 @@ $$;
 DROP EVENT TRIGGER IF EXISTS pgfanout_follow_ddl;
 CREATE EVENT TRIGGER pgfanout_follow_ddl ON ddl_command_end
     WHEN TAG IN (
-        'ALTER TABLE', 'CREATE TABLE', 'DROP TABLE', 'ALTER SCHEMA', 'DROP SCHEMA', 'ALTER TYPE', 'DROP TYPE',
+        'ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'DROP TABLE', 'ALTER SCHEMA', 'DROP SCHEMA', 'ALTER TYPE', 'DROP TYPE',
         'ALTER DOMAIN', 'DROP DOMAIN', 'DROP INDEX', 'ALTER TRIGGER', 'DROP TRIGGER', 'DROP FUNCTION',
         'DROP OWNED', 'ALTER EXTENSION', 'DROP EXTENSION', 'DROP COLLATION', 'DROP OPERATOR CLASS',
         'DROP OPERATOR FAMILY')

@@ -1,8 +1,8 @@
 -- The tables of a delta. Runs in the transaction whose snapshot is the delta's end.
 -- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter, NULL for all; $3 int4[]:
 -- those that do not.
--- Returns at least one row: the end, and whether changes since the start are gone from the changelog; then for
--- each changed table its id (NULL where nothing changed), the number of its definition, whether it was truncated,
+-- Returns at least one row: the end, whether changes since the start are gone from the changelog, and how often it was
+-- logged that a table was made; then for each changed table its id (NULL where nothing changed), the number of its definition, whether it was truncated,
 -- how many entries the log has, how many of them say that it was altered, and how many bytes the longest key has.
 -- Reads: pgfanout.changelog as look.sql does.
 WITH
@@ -27,6 +27,7 @@ SELECT
     EXISTS (
         SELECT FROM pgfanout.installation i WHERE i.trimmed_before > pg_snapshot_xmin($1::text::pg_snapshot)
     ) AS trimmed,
+    coalesce((SELECT l.entries FROM logged l WHERE l.table_id = 0), 0) AS made,
     c.table_id,
     c.definition,
     c.truncated,

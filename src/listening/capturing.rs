@@ -20,6 +20,28 @@ pub(super) enum Suspects<'a> {
     None,
 }
 
+/// What the log tells of tables that were made, and may be wanted.
+#[derive(Debug, Default)]
+pub(super) struct NewTables {
+    /// How often it tells so since the last batch, as far as that is known.
+    logged: i64,
+    /// Whether they are to be looked for.
+    pub(super) due: bool,
+}
+
+impl NewTables {
+    /// The log was read: it tells so as often as this since the last batch.
+    pub(super) fn note(&mut self, logged: i64) {
+        self.due |= logged > self.logged;
+        self.logged = self.logged.max(logged);
+    }
+
+    /// What was logged up to now is in a batch.
+    pub(super) fn pass_on(&mut self) {
+        self.logged = 0;
+    }
+}
+
 impl Suspects<'_> {
     fn has(self, id: i32) -> bool {
         match self {
@@ -33,7 +55,7 @@ impl Suspects<'_> {
 impl Listening {
     /// Compares the tables that the configuration names with those that are captured, and looks into some of these.
     pub(super) async fn resolve(&mut self, config: &Config, suspects: Suspects<'_>) -> Result<()> {
-        self.resolved = Instant::now();
+        (self.resolved, self.new_tables.due) = (Instant::now(), false);
         let (wanted, problems) = wanted_tables(&self.control, config).await?;
         // The start refuses them; what the application creates later must not stop the rest.
         for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {

@@ -43,6 +43,7 @@ impl Listening {
         }
         if changed.is_empty() {
             let look = look(&self.control, &since).await?;
+            self.new_tables.note(look.made);
             match (look.trimmed, look.tables.is_empty()) {
                 (true, _) => return self.start_anew().await,
                 (false, true) if asked.is_none() => return self.rest(&look.now).await,
@@ -56,7 +57,11 @@ impl Listening {
         if readiness != Readiness::Ready {
             return Ok(later);
         }
-        match self.reader.cut(vec![since.clone()], &changed, true).await {
+        let cut = self.reader.cut(vec![since.clone()], &changed, true).await;
+        if let Ok(Cut::Open(delta)) = &cut {
+            self.new_tables.note(delta.made());
+        }
+        match cut {
             Ok(Cut::Open(delta)) if delta.is_empty() && asked.is_none() => {
                 let now = delta.to()?.clone();
                 delta.end().await?;
@@ -82,6 +87,7 @@ impl Listening {
                         self.under_way.add(number, from, confirmed);
                         self.batches.set(self.batches.get() + 1);
                         self.looked_into.clear();
+                        self.new_tables.pass_on();
                         self.probes.answer(asked);
                         if asked.is_some() {
                             // Whoever asks often sees it nevertheless.

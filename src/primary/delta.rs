@@ -41,6 +41,8 @@ struct Start {
     tables: Vec<(Rc<Table>, bool)>,
     /// Those that were altered, and how often.
     altered: Vec<(Rc<Table>, i64)>,
+    /// How often it was logged that a table was made.
+    made: i64,
     /// How many changes were logged; there may be fewer keys.
     entries: i64,
     /// How many keys may be fetched at once.
@@ -130,6 +132,12 @@ impl<'a> Delta<'a> {
         self.starts.iter().flat_map(|start| &start.altered)
     }
 
+    /// How often it was logged on the way that a table was made, whichever tables matter.
+    #[must_use]
+    pub fn made(&self) -> i64 {
+        self.starts.iter().map(|start| start.made).sum()
+    }
+
     pub(super) async fn changed_tables(&self, since: &Since) -> Result<Vec<Row>> {
         let statement = include_str!("../../sql/primary/delta_tables.sql");
         let from = since.from.to_string();
@@ -139,12 +147,14 @@ impl<'a> Delta<'a> {
 
     /// Adds a start, with the tables that changed since.
     pub(super) fn add(&mut self, since: Since, known: &[Rc<Table>], rows: &[Row]) -> Result<Added> {
-        let (mut tables, mut altered, mut entries, mut longest) = (Vec::new(), Vec::new(), 0, 1);
+        let (mut tables, mut altered, mut made) = (Vec::new(), Vec::new(), 0);
+        let (mut entries, mut longest) = (0, 1);
         for row in rows {
             if row.get("trimmed") {
                 return Ok(Added::Trimmed);
             }
             self.to = Some(snapshot(row.get("until"))?);
+            made = row.get("made");
             let Some((id, definition)) = named(row) else { continue };
             let Some(table) = known.iter().find(|table| table.id == id && table.definition == definition)
             else {
@@ -157,7 +167,7 @@ impl<'a> Delta<'a> {
             longest = longest.max(row.get::<_, Option<i32>>("longest").unwrap_or_default().into());
         }
         let at_once = (BYTES_AT_ONCE / longest).clamp(1, KEYS_AT_ONCE);
-        self.starts.push(Start { since, tables, altered, entries, at_once });
+        self.starts.push(Start { since, tables, altered, made, entries, at_once });
         Ok(Added::All)
     }
 

@@ -50,6 +50,8 @@ pub struct Look {
     pub tables: Changed,
     /// Those of them that were altered.
     pub altered: Vec<i32>,
+    /// How often it was logged that a table was made.
+    pub made: i64,
     /// Whether changes since the start are gone from the changelog, so that no delta has them all.
     pub trimmed: bool,
 }
@@ -71,7 +73,8 @@ pub async fn look(primary: &Session, since: &Since) -> Result<Look> {
         let rows = primary.query("looking for tables that were altered", statement, &[&from]).await?;
         altered = rows.iter().map(|row| row.get("table_id")).collect();
     }
-    Ok(Look { now: snapshot(row.get("now"))?, tables, altered, trimmed: row.get("trimmed") })
+    let (now, made, trimmed) = (snapshot(row.get("now"))?, row.get("made"), row.get("trimmed"));
+    Ok(Look { now, tables, altered, made, trimmed })
 }
 
 /// The primary's present.

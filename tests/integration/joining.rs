@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    time::Duration,
 };
 
 use pgfanout_testbed::{
@@ -12,6 +13,7 @@ use pgfanout_testbed::{
 };
 
 use crate::{
+    bank::until_joined,
     load::{self, Load, until_arrived},
     messages::until_following,
     supervision::end_sessions,
@@ -107,6 +109,49 @@ async fn tables_join_with_a_broker() {
 #[tokio::test]
 async fn tables_join_without_a_broker() {
     tables_join(Mode::Postgres).await;
+}
+
+/// Far sooner than tables are looked for in any case.
+const SOON: Duration = Duration::from_secs(8);
+
+/// However a table is made, and whether others are written meanwhile or not.
+async fn new_tables_follow_at_once(mode: Mode) {
+    let world = world(mode, 1).build().await;
+    world.primary().execute("CREATE TABLE first (id int PRIMARY KEY)").await;
+    let _pgfanout = begin(&world);
+    until_joined(&world, 1).await;
+    let (primary, replica) = (world.primary().client().await, world.replica(1).client().await);
+    let made = [
+        "CREATE TABLE one (id int PRIMARY KEY)",
+        "CREATE TEMPORARY TABLE aside (n int); CREATE TABLE two AS SELECT 2 AS n",
+        "SELECT 3 AS n INTO three",
+        "CREATE TABLE four (n int) PARTITION BY LIST (n); CREATE TABLE four_0 PARTITION OF four DEFAULT",
+    ];
+    for (n, statements) in made.iter().enumerate() {
+        if n % 2 == 1 {
+            primary.execute("INSERT INTO first SELECT count(*) FROM first", &[]).await.unwrap();
+        }
+        primary.batch_execute(statements).await.unwrap();
+        let followed = "SELECT count(*) FROM pgfanout.replicated_table WHERE snapshot IS NULL";
+        eventually(SOON, &format!("the table follows: {statements}"), async || {
+            usize::try_from(replica.query_one(followed, &[]).await.unwrap().get::<_, i64>(0)) == Ok(n + 2)
+        })
+        .await;
+    }
+    let logged = "SELECT count(*) FROM pgfanout.changelog WHERE table_id = 0";
+    let logged: i64 = primary.query_one(logged, &[]).await.unwrap().get(0);
+    assert_eq!(logged, 4, "neither temporary tables nor partitions are new tables");
+    until_same(&world, &["first", "one", "two", "three", "four"]).await;
+}
+
+#[tokio::test]
+async fn new_tables_follow_at_once_with_a_broker() {
+    new_tables_follow_at_once(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn new_tables_follow_at_once_without_a_broker() {
+    new_tables_follow_at_once(Mode::Postgres).await;
 }
 
 /// Keeps the copy of `big` from getting further than its middle.
