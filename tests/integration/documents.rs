@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use pgfanout_testbed::{process::Finished, world::Database};
+use pgfanout_testbed::{postgres::quote, process::Finished, world::Database};
 
 use crate::{
     messages::until_following,
@@ -72,7 +72,8 @@ async fn the_readmes_statement_waits_on_a_replica() {
 
 #[tokio::test]
 async fn the_readmes_privileges_are_enough() {
-    let world = world(Mode::Broker, 1).build().await;
+    let odd = " o'dd \"%s\" \\ $1 /@:?\n🐎";
+    let world = world(Mode::Broker, 1).named(odd).build().await;
     world.primary().execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
     let text = text("README.md");
     let pattern = text.split_once("configure, write and read on `").unwrap().1.split('`').next().unwrap();
@@ -87,22 +88,23 @@ async fn the_readmes_privileges_are_enough() {
     let Some(psql) = replica.cluster().program_if_there("psql", "making roles by the script") else { return };
     replica.execute("CREATE SCHEMA \"of its own\"").await;
     // They may be databases of one server.
-    let roles = [("primary", primary, format!("{user}_primary")), ("replica", replica, user.clone())];
+    let roles = [("primary", primary, format!("{user}{odd}2")), ("replica", replica, format!("{user}{odd}"))];
     for (side, database, role) in &roles {
         // Also where it was run before.
         for _ in 0..2 {
             make_role(&psql, database, side, role);
         }
-        database.execute(&format!("ALTER ROLE {role} PASSWORD 'narrow'")).await;
+        database.execute(&format!("ALTER ROLE {} PASSWORD 'narrow'", quote(role))).await;
     }
     let narrow = replica.cluster().knows("a replica's role that is no superuser", 15);
     let client = replica.client().await;
-    let superuser = client.query_one("SELECT rolsuper FROM pg_roles WHERE rolname = $1", &[&user]).await;
+    let superuser =
+        client.query_one("SELECT rolsuper FROM pg_roles WHERE rolname = $1", &[&roles[1].2]).await;
     assert_eq!(superuser.unwrap().get::<_, bool>(0), !narrow);
-    let url = |database: &Database, role: &str| {
-        format!("postgresql://{role}:narrow@127.0.0.1:{}/{}", database.cluster().port(), database.name())
+    let url = |(_, database, role): &(_, &Database, String)| {
+        database.cluster().url_of(role, "narrow", database.name())
     };
-    (config.primary.url, config.replicas[0].url) = (url(primary, &roles[0].2), url(replica, &user));
+    (config.primary.url, config.replicas[0].url) = (url(&roles[0]), url(&roles[1]));
     let Finished { code, stdout, .. } = program().once("check", &config.write(), &[]).await;
     assert_eq!(code, Some(0), "{stdout}");
     let mut pgfanout = program().run(&config.write());
@@ -115,6 +117,7 @@ async fn the_readmes_privileges_are_enough() {
     assert_eq!(code, Some(0), "{stderr}");
     world.broker().ctl(&["delete_user", &user]).await;
     for (_, database, role) in &roles {
+        let role = quote(role);
         let end =
             format!("REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role} CASCADE; DROP ROLE {role}");
         database.execute(&end).await;

@@ -1,8 +1,7 @@
-//! Every kind of table, and every name.
+//! Every kind of table.
 
 use std::fmt::Write as _;
 
-use pgfanout_testbed::postgres::quote;
 use serde_json::Value;
 
 use crate::{
@@ -10,54 +9,7 @@ use crate::{
     support::{MARK, Mode, PATIENCE, program, until_marked_and_same, world},
 };
 
-/// Names of tables and columns: what SQL, our own statements, and formats might take for something else.
-const NAMES: &[&str] = &[
-    "select",
-    "UPPER",
-    "upper",
-    " a.b two  words ",
-    "quote\"d it's \"\" per%cent %s %I %1$s %%",
-    "back\\slash \\n new\nline\r\ttab",
-    "🐎 $1 $$ -- /* ); DROP TABLE x; --",
-    "ü234567890123456789012345678901234567890123456789012345678901",
-    "n12345678901234567890123456789012345678901234567890123456789012",
-    "old",
-    "new",
-    "x",
-    "r",
-    "k",
-    "t",
-    "n",
-    "s",
-    "p",
-    "c",
-    "data",
-    "place",
-    "length",
-    "start",
-    "piece",
-    "k1",
-    "o1",
-    "tg_op",
-    "found",
-    "new_rows",
-    "old_rows",
-    "excluded",
-    "oid",
-    "text",
-    "int4",
-    "NULL",
-    "user",
-    "schema",
-    "new_record",
-    "by_reference",
-    "row",
-    "id",
-    "Upper",
-];
-
-/// How many of them are names of tables, too.
-const TABLE_NAMES: usize = 8;
+mod names;
 
 /// Kinds of tables, and how they are on a replica that has its own.
 const KINDS: &str = r#"
@@ -216,51 +168,4 @@ async fn every_kind_of_table_follows_with_a_broker() {
 #[ignore = "both modes: make large"]
 async fn every_kind_of_table_follows_without_a_broker() {
     every_kind_follows(Mode::Postgres).await;
-}
-
-#[tokio::test]
-async fn every_name_follows() {
-    let world = world(Mode::Broker, 1).build().await;
-    let schema = quote("sch.ema \"x\" %s 🐎");
-    let (mut setup, mut write, mut tables) =
-        (format!("{MARK}; CREATE SCHEMA {schema};"), String::new(), Vec::new());
-    let columns = NAMES.iter().map(|name| format!("{} text", quote(name))).collect::<Vec<_>>().join(", ");
-    let values =
-        NAMES.iter().map(|name| format!("'{}'", name.replace('\'', "''"))).collect::<Vec<_>>().join(", ");
-    for (n, name) in NAMES.iter().enumerate().take(TABLE_NAMES) {
-        // Each name is a part of some key, and a column of all tables.
-        let table = format!("{schema}.{}", quote(name));
-        let at = |further| quote(NAMES[(n + further) % NAMES.len()]);
-        let (first, second, third) = (at(0), at(TABLE_NAMES), at(3 * TABLE_NAMES));
-        let key = if n == 0 { first.clone() } else { format!("{second}, {first}, {third}") };
-        let insert = format!("INSERT INTO {table} VALUES ({values});");
-        let partition = format!("{schema}.{}", quote("part \"0\" %s"));
-        let _ = match n {
-            1 => write!(setup, "CREATE TABLE {table} ({columns});"),
-            2 => write!(
-                setup,
-                "CREATE TABLE {table} ({columns}, PRIMARY KEY ({key})) PARTITION BY HASH ({first});
-                CREATE TABLE {partition} PARTITION OF {table} FOR VALUES WITH (MODULUS 1, REMAINDER 0);"
-            ),
-            _ => write!(setup, "CREATE TABLE {table} ({columns}, PRIMARY KEY ({key}));"),
-        };
-        setup += &insert;
-        let _ = write!(
-            write,
-            "UPDATE {table} SET {first} = {first} || {second}; {insert} UPDATE {table} SET {} = NULL, {} = {first};",
-            at(5),
-            at(10),
-        );
-        tables.push(table);
-    }
-    world.primary().execute(&format!("SET standard_conforming_strings = on; {setup}")).await;
-    let _pgfanout = program().run(&world.config().write());
-    until_joined(&world, tables.len() + 1).await;
-    let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
-    until_marked_and_same(&world, &tables).await;
-    world.primary().execute(&write).await;
-    until_marked_and_same(&world, &tables).await;
-    let delete: String = tables.iter().map(|table| format!("DELETE FROM {table};")).collect();
-    world.primary().execute(&delete).await;
-    until_marked_and_same(&world, &tables).await;
 }

@@ -162,7 +162,14 @@ impl Cluster {
     /// The connection string of a database, with the superuser's password.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        format!("postgresql://postgres:{}@127.0.0.1:{}/{database}", self.password, self.port)
+        self.url_of("postgres", &self.password, database)
+    }
+
+    /// The connection string of a database for another role.
+    #[must_use]
+    pub fn url_of(&self, role: &str, password: &str, database: &str) -> String {
+        let [role, password, database] = [role, password, database].map(percent_encode);
+        format!("postgresql://{role}:{password}@127.0.0.1:{}/{database}", self.port)
     }
 
     /// The port on 127.0.0.1.
@@ -312,6 +319,13 @@ pub async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
+}
+
+/// As a part of a URL.
+fn percent_encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    let encode = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(encode).collect()
 }
 
 /// Quotes an identifier for SQL.

@@ -81,6 +81,7 @@ pub struct Plan {
     primary_options: Vec<(String, String)>,
     replica_options: Vec<(String, String)>,
     secured: Option<ServerFiles>,
+    suffix: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,16 +134,29 @@ impl Plan {
         Self { apart: count, ..self }
     }
 
+    /// Ends the names of its databases so.
+    #[must_use]
+    pub fn named(self, suffix: &str) -> Self {
+        Self { suffix: suffix.to_owned(), ..self }
+    }
+
     /// Starts what is not there yet and makes the databases.
     pub async fn build(self) -> World {
         let exchange = format!("world{}", WORLDS.fetch_add(1, Ordering::Relaxed));
         let (primary_options, replica_options) =
             (borrowed(&self.primary_options), borrowed(&self.replica_options));
-        let (name, files) = (|n| format!("{exchange}_r{n}"), self.secured.as_ref());
+        let suffix = &self.suffix;
+        let (name, files) = (|n| format!("{exchange}_r{n}{suffix}"), self.secured.as_ref());
         let (near, far) = (1..=self.replicas - self.apart, self.replicas - self.apart + 1..=self.replicas);
         let (broker, primary, mut replicas, apart) = tokio::join!(
             hold_broker(self.broker, files),
-            create(format!("{exchange}_primary"), Side::Primary, self.primary, &primary_options, files),
+            create(
+                format!("{exchange}_primary{suffix}"),
+                Side::Primary,
+                self.primary,
+                &primary_options,
+                files
+            ),
             futures_util::future::join_all(near.map(|n| create(
                 name(n),
                 Side::Replica,
@@ -226,6 +240,7 @@ impl World {
             primary_options,
             replica_options,
             secured: None,
+            suffix: String::new(),
         }
     }
 
