@@ -1,7 +1,11 @@
 //! The actor that writes one replica: batches that its consumer brings, or the delta from where the
 //! replica stands, and the copies of tables that join.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, AtomicResponse, Context, Handler,
@@ -38,6 +42,8 @@ const FAILURES: u32 = 3;
 pub struct CatchUp {
     /// The position is to move even if it lacks nothing.
     pub probed: bool,
+    /// What was not hinted at before was committed since then, if that is known.
+    pub since: Option<Instant>,
 }
 
 /// Asks whether the replica is connected, and nobody else applies to it.
@@ -290,8 +296,8 @@ impl Handler<StandsBy> for Applier {
 impl Handler<CatchUp> for Applier {
     type Result = AtomicResponse<Self, ()>;
 
-    fn handle(&mut self, CatchUp { probed }: CatchUp, _: &mut Self::Context) -> Self::Result {
-        with_session!(self, |session| session.catch_up(probed), |this, result| {
+    fn handle(&mut self, CatchUp { probed, since }: CatchUp, _: &mut Self::Context) -> Self::Result {
+        with_session!(self, |session| session.catch_up_hinted(probed, since), |this, result| {
             // Said in the log already.
             let _ = result;
         })

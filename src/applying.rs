@@ -2,7 +2,7 @@
 
 mod reporting;
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, time::Instant};
 
 use futures_util::future;
 use tokio_postgres::error::SqlState;
@@ -44,6 +44,8 @@ pub struct Applying {
     unproven: bool,
     /// What is written in the open transaction.
     open: Open,
+    /// What was not read from the primary then was committed since; not known of what was there before us.
+    since: Option<Instant>,
     /// Reports since something came, though more was published.
     missed: u32,
     /// Reports since anything came.
@@ -52,6 +54,8 @@ pub struct Applying {
     trimmed_before: u64,
     applied: Cell<u64>,
     caught_up: Cell<u64>,
+    /// Of these two, those that the primary was not told of.
+    untold: Cell<u64>,
 }
 
 impl Applying {
@@ -68,7 +72,6 @@ impl Applying {
             return Err(Error::StandBy(format!("replica {name}: another pgfanout applies")));
         };
         let replica = Replica::connect(&replica, &primary).await?;
-        let (applied, caught_up) = (Cell::new(0), Cell::new(0));
         let open = Open::Nothing;
         Ok(Self {
             seat,
@@ -80,11 +83,13 @@ impl Applying {
             newly_connected: true,
             unproven: false,
             open,
+            since: None,
             missed: 0,
             quiet: 0,
             trimmed_before: 0,
-            applied,
-            caught_up,
+            applied: Cell::default(),
+            caught_up: Cell::default(),
+            untold: Cell::default(),
         })
     }
 
@@ -184,11 +189,11 @@ impl Applying {
         };
         match written {
             Ok(Written::All) => {
-                self.applied.set(self.applied.get() + changes);
+                self.count(&self.applied, changes);
                 self.open = before.with(part, changes);
             }
             Ok(Written::Committed) => {
-                self.applied.set(self.applied.get() + changes);
+                self.count(&self.applied, changes);
                 self.unproven = true;
             }
             Ok(Written::CatchUp) => self.catch_up_fully(true).await?,
@@ -239,6 +244,22 @@ impl Applying {
         Ok(())
     }
 
+    fn count(&self, of: &Cell<u64>, changes: u64) {
+        for counted in [of, &self.untold] {
+            counted.set(counted.get() + changes);
+        }
+    }
+
+    /// [Catches up](Self::catch_up), with what the listener found, which was committed `since` then.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn catch_up_hinted(&mut self, probed: bool, since: Option<Instant>) -> Result<()> {
+        // What it found before is hinted at before, and read from the primary since.
+        self.since = self.since.max(self.since.and(since));
+        self.catch_up(probed).await
+    }
+
     /// Reads from the primary what the replica lacks; if `probed`, the position moves in any case.
     ///
     /// # Errors
@@ -277,11 +298,16 @@ impl Applying {
             forced |= self.newly_connected
                 && replica.position.as_ref().is_some_and(|position| position.term != source.term);
             self.newly_connected = false;
-            match catch_up(replica, source, forced).await {
-                Ok(Caught::Nothing) => return Ok(()),
+            let began = Instant::now();
+            match catch_up(replica, source, forced, self.since).await {
+                Ok(Caught::Nothing) => {
+                    self.since = Some(began);
+                    return Ok(());
+                }
                 Ok(Caught::Unfit) => self.registry = None,
                 Ok(Caught::To(_, changes)) => {
-                    self.caught_up.set(self.caught_up.get() + changes);
+                    self.since = Some(began);
+                    self.count(&self.caught_up, changes);
                     return Ok(());
                 }
                 // Queued behind a TRUNCATE or an ALTER TABLE; nothing of ours is broken.

@@ -90,7 +90,7 @@ pub enum Command {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
-        /// Show it again and again, every second or every so many, with delays at the last looks and rates of changes
+        /// Show it again and again, every second or every so many
         ///
         /// Fills a terminal; elsewhere, and with --json, one follows the other. Ends with Ctrl-C.
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",

@@ -1,5 +1,7 @@
 //! Cutting a batch: a delta from the primary, named, and handed to the publisher in parts.
 
+use std::time::Instant;
+
 use actix::Addr;
 use futures_util::future::join;
 use tokio::sync::oneshot;
@@ -43,6 +45,8 @@ pub struct Named<'a> {
     pub from: &'a Snapshot,
     /// Where batches go on if this one, and those before it that the broker may not have, are lost.
     pub again_from: &'a Snapshot,
+    /// Its changes were committed since then, if that is known.
+    pub since: Option<Instant>,
 }
 
 /// Hands the delta to the publisher as a batch. It gets its name while its rows are read, and is shown to nobody before.
@@ -52,14 +56,14 @@ pub struct Named<'a> {
 /// When the primary fails.
 pub async fn publish(
     delta: Delta<'_>,
-    Named { control, epoch, from, again_from }: Named<'_>,
+    Named { control, epoch, from, again_from, since }: Named<'_>,
     limits: Limits,
     publisher: &Addr<Publisher>,
 ) -> Result<Option<(i64, Confirmed)>> {
     let to = delta.to()?.clone();
     let (name, named) = oneshot::channel();
     let naming = async {
-        let batch = record(control, epoch, None, again_from, &to).await?;
+        let batch = record(control, epoch, None, again_from, &to, since).await?;
         let number = batch.number;
         let _ = name.send(Batch { from: from.clone(), ..batch });
         Ok::<_, Error>(number)

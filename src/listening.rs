@@ -67,6 +67,8 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Next {
     /// Whether there were changes that the appliers should know of.
     pub changed: bool,
+    /// Since when they were committed, if that is known.
+    pub since: Option<Instant>,
     /// Whether the position is to move even if there were none: somebody waits for it.
     pub probed: bool,
     /// When to look again without being woken.
@@ -75,7 +77,7 @@ pub struct Next {
 
 impl Next {
     const fn changed(after: Duration) -> Self {
-        Self { changed: true, probed: false, after }
+        Self { changed: true, since: None, probed: false, after }
     }
 }
 
@@ -89,6 +91,10 @@ pub struct Listening {
     epoch: String,
     /// The end of the last batch that was handed over; without a broker, of the last look that found something.
     from: Snapshot,
+    /// What was not handed over then was committed since; not known of what was there before us.
+    since: Option<Instant>,
+    /// Whether whatever is committed next will notify.
+    waits: Cell<bool>,
     gate: Gate,
     pace: Pace,
     recent: Recent,
@@ -149,6 +155,8 @@ impl Listening {
             reader,
             epoch: installation.epoch,
             from,
+            since: None,
+            waits: Cell::new(false),
             gate: Gate::default(),
             pace: Pace::new(config.broker.as_ref().map_or(Duration::ZERO, |broker| broker.linger)),
             recent: Recent::default(),
@@ -186,6 +194,9 @@ impl Listening {
     /// When the primary fails.
     pub async fn step(&mut self, config: &Config, publisher: Option<&Addr<Publisher>>) -> Result<Next> {
         self.seat.check()?;
+        if self.waits.take() {
+            self.since = Some(Instant::now());
+        }
         let interval = if self.new_tables.due { NEW_TABLES_INTERVAL } else { RESOLVE_INTERVAL };
         if self.resolved.elapsed() >= interval {
             self.resolve(config, Suspects::None).await?;
@@ -214,8 +225,7 @@ impl Listening {
         }
         self.pace.begin(Instant::now());
         let asked = self.probes.asked();
-        let since = Since::all(self.from.clone());
-        let look = look(&self.control, &since).await?;
+        let look = look(&self.control, &Since::all(self.from.clone())).await?;
         self.new_tables.note(look.made);
         if look.tables.is_empty() && asked.is_none() {
             return self.rest(&look.now).await;
@@ -225,8 +235,9 @@ impl Listening {
         }
         self.from = look.now;
         self.new_tables.pass_on();
+        let since = self.since.replace(self.pace.began());
         self.probes.answer(asked);
-        Ok(Next { probed: asked.is_some(), ..self.pass_on(1).await? })
+        Ok(Next { since, probed: asked.is_some(), ..self.pass_on(1).await? })
     }
 
     /// All up to now is passed on, with so many entries of the log.
@@ -245,11 +256,13 @@ impl Listening {
         let made = self.new_tables.due.then(|| NEW_TABLES_INTERVAL.saturating_sub(self.resolved.elapsed()));
         let sooner = note.into_iter().chain(capture).chain(made).min();
         let wait = self.safety_poll.min(sooner.unwrap_or(Duration::MAX));
-        self.gate.may_wait(passed_on).then_some(wait)
+        self.waits.set(self.gate.may_wait(passed_on));
+        self.waits.get().then_some(wait)
     }
 
     /// Nothing changed: sets the flag, then waits as long as somebody may not have seen it.
     async fn rest(&mut self, now: &Snapshot) -> Result<Next> {
+        self.since = Some(self.pace.began());
         // Not after each single batch.
         if self.under_way.unnoted_since().is_some_and(|at| at.elapsed() >= NOTE_AFTER) {
             self.note_published().await?;
@@ -267,18 +280,23 @@ impl Listening {
         } else {
             self.until_notified(now).unwrap_or(POLL)
         };
-        Ok(Next { changed: false, probed: false, after })
+        Ok(Next { changed: false, since: None, probed: false, after })
     }
 
     /// Notes that the last batch was published, once the broker has told.
     async fn note_published(&mut self) -> Result<()> {
         if let Err(Lost(from)) = self.under_way.settle_all().await {
-            self.from = from;
+            self.go_on_from(from);
         }
         match self.under_way.take_unnoted() {
             Some(number) => mark_published(&self.control, number).await,
             None => Ok(()),
         }
+    }
+
+    /// The broker may not have what came since then.
+    fn go_on_from(&mut self, from: Snapshot) {
+        (self.from, self.since) = (from, None);
     }
 
     /// What the next batch had to tell was trimmed before it could be published: batches go on from now, and

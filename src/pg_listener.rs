@@ -150,12 +150,12 @@ impl Handler<Wake> for PgListener {
         AtomicResponse::new(Box::pin(working.into_actor(self).map(|result, this, context| match result {
             Ok((session, next)) => {
                 this.life.keep(session);
-                if let (Next { changed: true, probed, .. }, Downstream::Appliers(appliers)) =
+                if let (Next { changed: true, since, probed, .. }, Downstream::Appliers(appliers)) =
                     (next, &this.downstream)
                 {
                     for applier in appliers {
                         // A full mailbox means that it has been told.
-                        let _ = applier.try_send(CatchUp { probed });
+                        let _ = applier.try_send(CatchUp { probed, since });
                     }
                 }
                 this.look_again(next.after, context);

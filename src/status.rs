@@ -36,7 +36,7 @@
 //!     "reason": null,                       what holds it up, with the remedy
 //!     "tables": 2,                          captured tables
 //!     "broken_tables": [{"table": "public.t", "reason": "…"}],     not all is captured, with the remedy
-//!     "changelog": {"entries": 1200, "bytes": 524288, "logged": 90000},
+//!     "changelog": {"entries": 1200, "bytes": 524288, "logged": 90000, "logged_per_second": 12.5},
 //!     "last_batch": {"number": 7, "published": true, "cut_at": "2026-01-02T03:04:05.678Z",
 //!                    "seconds_ago": 1.5}
 //!   },
@@ -50,6 +50,7 @@
 //!     "behind": {"changes": 12, "at_least": false, "bytes": 480, "seconds": 0.2, "trimmed": false},
 //!     "queue": {"name": "replication.r1", "state": "present", "messages": 3, "consumers": 1},
 //!     "reported": {"state": "copying", "error": null, "seconds_ago": 2.0},
+//!     "recent": {"interval_seconds": 30.0, "delays": [null, 0.0, 3.1, 0.008], "applied_per_second": 12.4},
 //!     "tables": 2,                          taken up by the replica
 //!     "missing_tables": 0,                  captured and not taken up yet
 //!     "copies": [{"table": "public.users", "phase": "rows", "rows": 500, "rows_expected": 1000,
@@ -68,9 +69,8 @@
 //! - `behind.changes` counts the entries of the changelog that the position does not contain, up to a
 //!   million: then `at_least` is true. `bytes` is what their keys and old rows take as they are stored.
 //!   `seconds` is the age of the oldest. `trimmed`: some that it lacks are gone, so it is copied anew.
-//! - `changelog`: an estimate of its entries, its size on disk, and how many entries were ever logged, by the server's
-//!   statistics: how fast that grows is the rate of changes; `logged` less a replica's `behind.changes` grows by what it
-//!   applies.
+//! - `changelog`: an estimate of its entries, its size on disk, how many entries were ever logged, by the server's
+//!   statistics, and how fast that grew in about the last minute; null where no replica moved in it.
 //! - `publisher` is `blocked` while the broker is short of memory or disk and accepts nothing, and
 //!   `disconnected` while it has no connection to the broker, both only while changes wait for it.
 //! - `broker.rejected` is how many messages are in the queue `EXCHANGE.rejected`: those that were refused, and
@@ -78,6 +78,11 @@
 //! - `queue` is null without a `[broker]`. Its `state` is `present`, `missing` or `unreachable`;
 //!   `messages` are those ready to be delivered, not those delivered and unacknowledged.
 //! - `reported` is what the replica's applier last told the primary.
+//! - `recent` is what it told of the last quarter of an hour, by the primary's clock; null if it never told anything.
+//!   `delays` are the longest delay in each of 30 intervals, from a change's commit to that on the replica, the last one up
+//!   to this look; null where nothing is known, as before a replica came, or in the end while it cannot be asked. What waited
+//!   shows in all intervals in which it did. Ten times a second one is measured, to a tenth of a second. `applied_per_second`
+//!   is the rate of changes of about the last minute. All of it is a few seconds late, but for this look.
 //! - `verified` tells what `pgfanout verify`, or the schedule in `[verify]`, last found in each table: `tables` were
 //!   compared since they were copied, the first of them at `since`, `seconds_ago`. `wrong` are those of which rows differed,
 //!   or could not be compared (`unproved`). Null where none was. It does not change the state.
@@ -109,6 +114,7 @@ mod broker;
 mod judge;
 mod primary;
 mod probe;
+mod recent;
 mod replica;
 #[cfg(test)]
 mod tests;
@@ -119,6 +125,7 @@ mod watch;
 pub use broker::{Broker, Queue, QueueState};
 pub use judge::State;
 pub use primary::{Behind, BrokenTable, Changelog, LastBatch, Primary, PrimaryState, Publisher, Reported};
+pub use recent::Recent;
 pub use replica::{Copy, Isolated, Phase, Position, Replica, Verified, Wrong};
 pub use watch::watch;
 
@@ -147,7 +154,7 @@ pub async fn status(config: &Config, json: bool) -> (String, bool) {
         object(&status)
     } else {
         let colours = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none();
-        text::print(&status, colours, None)
+        text::print(&status, colours)
     };
     (printed, status.follows)
 }

@@ -2,10 +2,11 @@
 -- the view pgfanout_status.primary.
 -- Returns one row. publisher: what the process does that passes changes on, in a word. It holds an advisory lock,
 -- whose number stands here in two halves; its session's name shows what holds it up, as publisher.rs has it.
--- changelog_logged: how many changes were ever logged, by the server's statistics, for rates.
+-- changelog_logged: how many changes were ever logged, by the server's statistics; changelog_logged_per_second: how fast
+-- that grew since about a minute ago, NULL if none was applied then.
 -- last_batch: the last that was cut, for one replica alone or for all; last_batch_for_all: the last that was cut to
 -- be published; NULL where there is none.
--- Reads pgfanout.installation, pgfanout.batch, pgfanout.asleep, statistics of pgfanout.changelog, pg_locks,
+-- Reads pgfanout.installation, pgfanout.batch, pgfanout.asleep, pgfanout.recent, statistics of pgfanout.changelog, pg_locks,
 -- pg_stat_activity, which shows names of sessions to members of pg_read_all_stats alone.
 SELECT
     i.epoch::text AS epoch,
@@ -19,6 +20,8 @@ SELECT
     s.entries AS changelog_entries,
     s.bytes AS changelog_bytes,
     s.logged AS changelog_logged,
+    greatest(s.logged - m.logged, 0) / extract(epoch FROM clock_timestamp() - m.noted_at)::float8
+        AS changelog_logged_per_second,
     l.number AS last_batch,
     l.published AS last_batch_published,
     l.cut_at AS last_batch_cut_at,
@@ -37,6 +40,15 @@ FROM
         FROM pg_inherits p
         WHERE p.inhparent = 'pgfanout.changelog'::regclass
     ) s
+    LEFT JOIN LATERAL (
+        SELECT r.logged, r.noted_at
+        FROM pgfanout.recent r
+        WHERE
+            r.noted_at > clock_timestamp() - interval '2 minutes'
+            AND r.noted_at < clock_timestamp() - interval '40 seconds'
+        ORDER BY r.noted_at DESC
+        LIMIT 1
+    ) m ON true
     LEFT JOIN (
         SELECT coalesce(max(a.application_name), '') AS holder
         FROM

@@ -1,7 +1,7 @@
 //! What an applier tells: to the primary, which trims by it and answers with what the applier should know,
 //! and to the log.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Instant};
 
 use super::{Applying, Open};
 use crate::{
@@ -67,7 +67,8 @@ impl Applying {
             return Ok(());
         };
         let name = replica.moments(true).filter(held).map(|(_, name)| name).min_by_key(|name| name.0);
-        let report = Report { oldest, name, state: self.state() };
+        let moves = replica.moves.told(Instant::now());
+        let report = Report { oldest, name, state: self.state(), moves, changes: self.untold.get() };
         let reporting = async {
             source.reader.session().prove().await?;
             source.report(&replica.name, &report).await
@@ -77,6 +78,10 @@ impl Applying {
             return Ok(());
         };
         self.trimmed_before = told.trimmed_before;
+        if !report.moves.since.is_empty() {
+            self.untold.set(0);
+            self.replica.moves.forget();
+        }
         let is_ready = |table: &Rc<Followed>| {
             table.own.is_some() && !table.copying && !self.replica.is_isolated(table.id)
         };

@@ -31,7 +31,7 @@ impl Listening {
     pub(super) async fn cut(&mut self, config: &Config, publisher: &Addr<Publisher>) -> Result<Next> {
         let (at_once, later) = (Next::changed(Duration::ZERO), Next::changed(RETRY));
         if let Err(Lost(from)) = self.under_way.settle().await {
-            self.from = from;
+            self.go_on_from(from);
             return Ok(later);
         }
         self.pace.begin(Instant::now());
@@ -78,12 +78,13 @@ impl Listening {
                 let (to, entries) = (delta.to()?.clone(), delta.entries());
                 self.recent.add(&delta.tables().map(|table| (table.id, table.definition)).collect());
                 let again_from = self.under_way.start().unwrap_or(&self.from);
-                let named =
-                    cut::Named { control: &self.control, epoch: &self.epoch, from: &self.from, again_from };
+                let (control, epoch, from) = (&self.control, self.epoch.as_str(), &self.from);
+                let named = cut::Named { control, epoch, from, again_from, since: self.since };
                 match cut::publish(delta, named, self.limits, publisher).await? {
                     None => Ok(later),
                     Some((number, confirmed)) => {
                         let from = std::mem::replace(&mut self.from, to);
+                        self.since = Some(self.pace.began());
                         self.under_way.add(number, from, confirmed);
                         self.batches.set(self.batches.get() + 1);
                         self.looked_into.clear();

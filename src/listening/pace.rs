@@ -57,6 +57,11 @@ impl Pace {
         self.began = now;
     }
 
+    /// When it last looked for changes.
+    pub(super) const fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Passed on so many changes. Returns how long to let the next batch grow if commits do not notify: the more
     /// changes share one the less each costs, and where there are few, it is the delay that counts.
     pub(super) fn found(&mut self, changes: u64, now: Instant) -> Duration {

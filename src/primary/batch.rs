@@ -1,12 +1,16 @@
 //! The primary's record of the batches that were cut.
 
+use std::time::Instant;
+
+use tokio_postgres::types::ToSql;
+
 use super::look::snapshot;
 use crate::{batch::Batch, error::Result, postgres::Session, snapshot::Snapshot};
 
 /// Gives a delta a name, and makes everything it saw durable: the commit of the record flushes the
 /// primary's log beyond every transaction visible at `to`, also those committed with
 /// `synchronous_commit = off`, so that a crash cannot take back what a replica has. `replica` names the
-/// one that catches up; `None` is a batch for all.
+/// one that catches up; `None` is a batch for all. Its changes were committed `since` then; `None`: that is not known.
 ///
 /// # Errors
 /// When the primary does not confirm.
@@ -16,10 +20,13 @@ pub async fn record(
     replica: Option<&str>,
     from: &Snapshot,
     to: &Snapshot,
+    since: Option<Instant>,
 ) -> Result<Batch> {
     let (from_text, to_text) = (from.to_string(), to.to_string());
+    let waited = since.map(|since| since.elapsed().as_secs_f64());
     let statement = include_str!("../../sql/primary/record_batch.sql");
-    let row = primary.query_one("recording a batch", statement, &[&replica, &from_text, &to_text]).await?;
+    let parameters: [&(dyn ToSql + Sync); 4] = [&replica, &from_text, &to_text, &waited];
+    let row = primary.query_one("recording a batch", statement, &parameters).await?;
     let (number, token, term) = (row.get("number"), row.get("token"), row.get("term"));
     Ok(Batch { epoch: epoch.to_owned(), number, token, term, from: from.clone(), to: to.clone() })
 }

@@ -14,7 +14,8 @@ use crate::{
 };
 
 /// Applied in order, and never edited once released. The number of the last one is the version.
-const MIGRATIONS: &[&str] = &[include_str!("../../sql/primary/0001_schema.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../../sql/primary/0001_schema.sql"), include_str!("../../sql/primary/0002_recent.sql")];
 
 /// Created anew when any of it changed. The view of candidates is a query of its own, for looking at tables before
 /// anything is installed; what depends on it follows. Those for who watches are what `status` asks, without what
@@ -33,14 +34,17 @@ const FUNCTIONS: &str = concat!(
      CREATE OR REPLACE VIEW pgfanout_status.primary AS SELECT s.publisher, s.changelog_entries, s.changelog_bytes, \
      s.last_batch, s.last_batch_published, s.last_batch_cut_at, s.last_batch_seconds_ago, s.last_batch_for_all, \
      s.last_batch_for_all_published, s.last_batch_for_all_cut_at, s.last_batch_for_all_seconds_ago, \
-     s.changelog_logged FROM (\n",
+     s.changelog_logged, s.changelog_logged_per_second FROM (\n",
     include_str!("../../sql/primary/status.sql"),
     ") s;\nCREATE OR REPLACE VIEW pgfanout_status.captured_tables AS\n",
     include_str!("../../sql/primary/status_tables.sql"),
     ";\nCREATE OR REPLACE VIEW pgfanout_status.replicas AS SELECT s.name, s.state, s.error, s.reported_at, \
      s.seconds_ago, s.\"position\", b.changes, b.at_least, b.bytes, b.seconds, b.trimmed FROM (\n",
     include_str!("../../sql/primary/status_replicas.sql"),
-    ") s CROSS JOIN LATERAL pgfanout.behind(s.\"position\", s.number, s.token) b;\n",
+    ") s CROSS JOIN LATERAL pgfanout.behind(s.\"position\", s.number, s.token) b;\n\
+     CREATE OR REPLACE VIEW pgfanout_status.recent AS\n",
+    include_str!("../../sql/primary/status_recent.sql"),
+    ";\n",
     include_str!("../../sql/primary/privileges.sql"),
 );
 

@@ -1,6 +1,6 @@
 //! A replica's view of the primary: what it reads there, and what it tells it.
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::{error::SqlState, types::ToSql};
 
 use super::{
     batch::hold,
@@ -11,6 +11,7 @@ use crate::{
     batch::Batch,
     error::{Error, Result},
     postgres::{Database, Session},
+    replica::moves::Told as Moves,
     snapshot::Snapshot,
 };
 
@@ -196,8 +197,10 @@ impl Source {
         let statement = include_str!("../../sql/primary/report.sql");
         let (oldest, number) = (report.oldest.to_string(), report.name.map(|name| name.0));
         let token = report.name.map(|name| &name.1);
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-            [&replica, &oldest, &number, &token, &report.state];
+        let Moves { since, until, ago } = &report.moves;
+        let changes = i64::try_from(report.changes).unwrap_or(i64::MAX);
+        let parameters: [&(dyn ToSql + Sync); 9] =
+            [&replica, &oldest, &number, &token, &report.state, since, until, ago, &changes];
         let row = self.control.query_one("reporting the position", statement, &parameters).await?;
         Ok(Told {
             published: snapshot(row.get("published"))?,
@@ -208,7 +211,7 @@ impl Source {
 }
 
 /// What a replica tells the primary.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Report<'a> {
     /// The oldest snapshot from which it still needs changes.
     pub oldest: &'a Snapshot,
@@ -216,6 +219,10 @@ pub struct Report<'a> {
     pub name: Option<&'a Name>,
     /// `following`, `catching-up`, `copying`, `isolating` or `halted`.
     pub state: &'a str,
+    /// How it moved since the last report.
+    pub moves: Moves,
+    /// How many changes it applied with that.
+    pub changes: u64,
 }
 
 /// What the primary tells in return.

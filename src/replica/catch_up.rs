@@ -1,6 +1,6 @@
 //! Catching up: the delta from where a replica's tables stand to now, read from the primary itself.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Instant};
 
 use tokio_postgres::types::ToSql;
 
@@ -46,11 +46,17 @@ pub enum Caught {
 }
 
 /// Brings all tables that are neither being copied nor set aside to one moment, now; tables whose copy is done join the
-/// others thereby. Where nothing changed, the position moves only if `forced`.
+/// others thereby. Where nothing changed, the position moves only if `forced`. What the replica lacks was committed
+/// `since` then, if that is known.
 ///
 /// # Errors
 /// When the primary or the replica fails; nothing is committed then, or the outcome is unknown.
-pub async fn catch_up(replica: &mut Replica, source: &Source, forced: bool) -> Result<Caught> {
+pub async fn catch_up(
+    replica: &mut Replica,
+    source: &Source,
+    forced: bool,
+    since: Option<Instant>,
+) -> Result<Caught> {
     let Some(position) = replica.position.clone() else { return Ok(Caught::Nothing) };
     let follows = |table: &&Rc<Followed>| !table.copying && !replica.is_isolated(table.id);
     let tables: Vec<Rc<Followed>> = replica.tables.iter().filter(follows).cloned().collect();
@@ -63,7 +69,7 @@ pub async fn catch_up(replica: &mut Replica, source: &Source, forced: bool) -> R
         Ok(delta) => delta,
         Err(caught) => return Ok(caught),
     };
-    let batch = name(source, &delta, &replica.name, &position.snapshot).await?;
+    let batch = name(source, &delta, &replica.name, &position.snapshot, since).await?;
     replica.begin().await?;
     let changes = write(&replica.session, &tables, &delta).await?;
     for table in tables.iter().filter(|table| delta.tables().any(|changed| changed.id == table.id)) {
@@ -97,7 +103,7 @@ pub async fn catch_up_table(
         Ok(delta) => delta,
         Err(caught) => return Ok(caught),
     };
-    let batch = name(source, &delta, replica_name, from).await?;
+    let batch = name(source, &delta, replica_name, from, None).await?;
     begin(replica).await?;
     let changes = write(replica, std::slice::from_ref(table), &delta).await?;
     let (move_on, from, to) =
@@ -156,8 +162,14 @@ fn is_altered(delta: &Delta<'_>, tables: &[Rc<Followed>]) -> bool {
 }
 
 /// Records the delta on the primary, which also makes what it saw durable there.
-async fn name(source: &Source, delta: &Delta<'_>, replica: &str, from: &Snapshot) -> Result<Batch> {
-    record(&source.control, &source.epoch, Some(replica), from, delta.to()?).await
+async fn name(
+    source: &Source,
+    delta: &Delta<'_>,
+    replica: &str,
+    from: &Snapshot,
+    since: Option<Instant>,
+) -> Result<Batch> {
+    record(&source.control, &source.epoch, Some(replica), from, delta.to()?, since).await
 }
 
 /// Writes a delta in the replica's open transaction.

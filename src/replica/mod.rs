@@ -14,6 +14,7 @@ pub mod filled;
 mod install;
 pub mod isolate;
 pub mod join;
+pub mod moves;
 pub mod names;
 pub mod sending;
 pub mod session;

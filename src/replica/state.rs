@@ -1,11 +1,14 @@
 //! A connection to a replica, with what it holds: its position and its tables.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Instant};
 
 use tokio_postgres::types::ToSql;
 
 pub use super::session::connect;
-use super::{empty::Named, filled::forget_gone, install::install, isolate::Isolated, join::forget_dropped};
+use super::{
+    empty::Named, filled::forget_gone, install::install, isolate::Isolated, join::forget_dropped,
+    moves::Moves,
+};
 use crate::{
     batch::Batch,
     config::{self, OnTableError},
@@ -45,6 +48,8 @@ pub struct Replica {
     pub name: String,
     /// Where the tables stand that have no snapshot of their own; none before the first table joined.
     pub position: Option<Position>,
+    /// How that moved since the primary was told.
+    pub moves: Moves,
     /// The tables replicated here.
     pub tables: Vec<Rc<Followed>>,
     /// Those that are to be copied anew and could not yet, when last compared with the primary's.
@@ -176,6 +181,7 @@ impl Replica {
             session,
             name: name.clone(),
             position: None,
+            moves: Moves::default(),
             tables: Vec::new(),
             waiting: Vec::new(),
             on_table_error: *on_table_error,
@@ -362,6 +368,9 @@ impl Replica {
 
     /// The position is saved at the end of the batch.
     pub(super) fn stand_at(&mut self, batch: &Batch) {
+        if let Some(Position { name: (since, _), .. }) = self.position {
+            self.moves.note(since, batch.number, Instant::now());
+        }
         self.position = Some(Position {
             epoch: batch.epoch.clone(),
             snapshot: batch.to.clone(),

@@ -6,6 +6,7 @@ use super::{
     broker::Queue,
     primary::{Behind, Reported, Source},
     probe::{LIMIT, Probed},
+    recent::Recent,
     replica::{Replica, Told},
     units::duration,
 };
@@ -73,12 +74,18 @@ pub(super) fn judge(
         behind: behind.as_ref().and_then(|behind| behind.as_ref().ok()).copied(),
         queue,
         reported,
+        recent: None,
         tables: None,
         missing_tables: None,
         copies: Vec::new(),
         isolated: Vec::new(),
         verified: None,
     };
+    replica.recent = source.filter(|_| replica.reported.is_some()).map(|source| {
+        let (recent, elapsed) = &source.recent;
+        let moved = recent.get(name).map_or(&[][..], Vec::as_slice);
+        Recent::new(moved, *elapsed, late(&replica))
+    });
     let told = match told {
         Ok(told) => told,
         Err(error) => {
@@ -116,6 +123,15 @@ pub(super) fn judge(
     replica.isolated = told.isolated;
     replica.verified = told.verified;
     replica
+}
+
+/// How far behind it is now, in seconds, if that is known.
+fn late(replica: &Replica) -> Option<f64> {
+    let behind = replica.behind.map(|behind| behind.seconds);
+    match replica.overdue {
+        true => behind.map(|seconds| seconds.max(LIMIT.as_secs_f64())),
+        false => replica.delay_seconds.or(behind),
+    }
 }
 
 /// What the state follows from, once the replica has answered.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use tokio_postgres::Row;
 
-use super::{LIMIT, replica::Position};
+use super::{LIMIT, recent, replica::Position};
 use crate::{
     error::Result,
     postgres::{Database, Session, within},
@@ -80,14 +80,16 @@ pub struct BrokenTable {
 }
 
 /// How large the changelog is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Changelog {
     /// About how many entries.
     pub entries: i64,
     /// On disk, with its index.
     pub bytes: i64,
-    /// How many were ever logged, by the server's statistics: their growth is the rate of changes.
+    /// How many were ever logged, by the server's statistics.
     pub logged: i64,
+    /// How many a second were logged in about the last minute, if any was applied then.
+    pub logged_per_second: Option<f64>,
 }
 
 /// The batch that was cut last.
@@ -143,6 +145,8 @@ pub(super) struct Source {
     pub(super) tables: Vec<i32>,
     /// By replica.
     pub(super) reports: HashMap<String, Reported>,
+    /// What the replicas told of the last minutes.
+    pub(super) recent: recent::Told,
 }
 
 /// Asks the primary.
@@ -174,14 +178,15 @@ async fn read(database: &Database, has_broker: bool) -> Result<Option<(Primary, 
             entries: row.get("changelog_entries"),
             bytes: row.get("changelog_bytes"),
             logged: row.get("changelog_logged"),
+            logged_per_second: row.get("changelog_logged_per_second"),
         }),
         last_batch: last_batch(&row, if has_broker { "last_batch_for_all" } else { "last_batch" }),
         ..Primary::default()
     };
     let held_up = reason.or((publisher == Publisher::Down).then_some("no process passes changes on"));
     let tables = read_tables(&session, &mut primary).await?;
-    let reports = read_reports(&session).await?;
-    Ok(Some((primary, Source { epoch: row.get("epoch"), tables, reports, session, held_up })))
+    let (reports, recent) = (read_reports(&session).await?, recent::read(&session).await?);
+    Ok(Some((primary, Source { epoch: row.get("epoch"), tables, reports, recent, session, held_up })))
 }
 
 /// Whether there is a table of ours.

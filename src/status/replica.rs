@@ -8,6 +8,7 @@ use super::{
     broker::Queue,
     judge::State,
     primary::{Behind, Reported, is_installed},
+    recent::Recent,
 };
 use crate::{
     error::Result,
@@ -53,6 +54,8 @@ pub struct Replica {
     pub queue: Option<Queue>,
     /// What its applier last told the primary.
     pub reported: Option<Reported>,
+    /// How it did in the last minutes, if it ever reported.
+    pub recent: Option<Recent>,
     /// How many tables it has taken up.
     pub tables: Option<usize>,
     /// How many captured tables it has not.

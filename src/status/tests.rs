@@ -1,16 +1,14 @@
 //! The rules, and how they look.
 
-use std::time::{Duration, Instant};
-
 use super::{
     Behind, Copy, Phase, Reported, State, Status,
     broker::{Broker, BrokerState, Queue, QueueState},
     judge::{Facts, decide},
     primary::{BrokenTable, Changelog, LastBatch, Primary, PrimaryState, Publisher},
+    recent::{Moved, Recent},
     replica::{Isolated, Position, Replica},
     text::print,
     units,
-    watch::History,
 };
 
 const NOTHING: Behind =
@@ -180,6 +178,7 @@ fn replica(name: &str, state: State) -> Replica {
             consumers: Some(1),
         }),
         reported: None,
+        recent: None,
         tables: Some(2),
         missing_tables: Some(0),
         copies: Vec::new(),
@@ -187,6 +186,13 @@ fn replica(name: &str, state: State) -> Replica {
         verified: None,
     }
 }
+
+/// Half minutes of a replica that was held up for some seconds four minutes ago, and did nothing before for long.
+const RECENT: [Moved; 3] = [
+    Moved { ago: 1, delay: 0.1, changes: 300 },
+    Moved { ago: 8, delay: 4.0, changes: 500 },
+    Moved { ago: 40, delay: 0.2, changes: 100 },
+];
 
 fn example() -> Status {
     let mut users = copy(Phase::Rows);
@@ -200,7 +206,12 @@ fn example() -> Status {
             reason: Some("it is held up".to_owned()),
             tables: Some(3),
             broken_tables: vec![BrokenTable { table: "public.t".into(), reason: "it lost\nits key".into() }],
-            changelog: Some(Changelog { entries: 1200, bytes: 524_288, logged: 90_000 }),
+            changelog: Some(Changelog {
+                entries: 1200,
+                bytes: 524_288,
+                logged: 90_000,
+                logged_per_second: Some(1234.5),
+            }),
             last_batch: Some(LastBatch {
                 number: 7,
                 published: true,
@@ -211,7 +222,11 @@ fn example() -> Status {
         },
         broker: Some(Broker { state: BrokerState::Reachable, error: None, rejected: Some(1234) }),
         replicas: vec![
-            Replica { delay_seconds: Some(0.012), ..replica("r1", State::Following) },
+            Replica {
+                delay_seconds: Some(0.012),
+                recent: Some(Recent::new(&RECENT, 20.0, Some(0.012))),
+                ..replica("r1", State::Following)
+            },
             Replica { behind: Some(behind), overdue: true, ..replica("second", State::CatchingUp) },
             Replica { copies: vec![users, copy(Phase::Waiting)], ..replica("r3", State::Copying) },
             Replica {
@@ -236,17 +251,17 @@ fn example() -> Status {
 #[test]
 fn the_whole_fits_on_a_screen() {
     let expected = "\
-primary  reachable  publisher held up by the broker, 3 tables captured, changelog about 1,200 entries in 512.0 KiB, last batch 7 1.5 s ago
+primary  reachable  publisher held up by the broker, 3 tables captured, 1,235 changes/s, changelog about 1,200 entries in 512.0 KiB, last batch 7 1.5 s ago
 broker   reachable  1,234 messages refused or dropped
   publisher: it is held up
   public.t: it lost its key
 
-replica  state        delay  behind                         queue  position
-r1       following    12 ms  nothing                        0      731:740:735 (batch 7)
-second   catching-up  over 4.0 s  12,345 changes, 4.0 MiB, 1 min 35 s  0      731:740:735 (batch 7)
-r3       copying      -  nothing                        0      731:740:735 (batch 7)
-r5       isolating    -  nothing                        0      731:740:735 (batch 7)
-r4       unreachable  -  -                              -      -
+replica  state        delay  in the last 15 min  applies  behind                         queue  position
+r1       following    12 ms  ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁█▁▁▁▁▁▁▂▂ up to 4.0 s  3.8/s  nothing                        0      731:740:735 (batch 7)
+second   catching-up  over 4.0 s  -  -  12,345 changes, 4.0 MiB, 1 min 35 s  0      731:740:735 (batch 7)
+r3       copying      -  -  -  nothing                        0      731:740:735 (batch 7)
+r5       isolating    -  -  -  nothing                        0      731:740:735 (batch 7)
+r4       unreachable  -  -  -  -                              -      -
   r5: table u is set aside since 1 min 35 s: it is full
   r4: connecting: refused
 
@@ -256,73 +271,58 @@ r3       1 tables wait";
     let squeeze = |text: &str| {
         text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
     };
-    let printed = print(&example(), false, None);
+    let printed = print(&example(), false);
     assert_eq!(squeeze(&printed), squeeze(expected));
-    let column = |n: usize| printed.lines().nth(n).and_then(|line| line.find("731:740"));
+    let column = |n: usize| {
+        printed
+            .lines()
+            .nth(n)
+            .and_then(|line| line.split_once("731:740"))
+            .map(|(before, _)| before.chars().count())
+    };
     assert_eq!((column(6), column(7)), (column(7), column(8)), "aligned: {printed}");
 }
 
 #[test]
 fn colours_change_nothing_else() {
-    let coloured = print(&example(), true, None);
+    let coloured = print(&example(), true);
     assert!(coloured.contains("\x1b[32mfollowing\x1b[0m") && coloured.contains("\x1b[31munreachable\x1b[0m"));
     let bare = ["\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"]
         .iter()
         .fold(coloured, |text, escape| text.replace(escape, ""));
-    assert_eq!(bare, print(&example(), false, None));
+    assert_eq!(bare, print(&example(), false));
+}
+
+/// The last minutes of one who moved in these half minutes, as bars.
+fn bars(moved: &[(i64, f64)], now: Option<f64>) -> String {
+    let moved: Vec<Moved> = moved.iter().map(|&(ago, delay)| Moved { ago, delay, changes: 1 }).collect();
+    let recent = Recent::new(&moved, 0.0, now);
+    assert_eq!(recent.delays.len(), 30);
+    recent.bars().trim().to_owned()
 }
 
 #[test]
-fn the_last_looks_are_bars_as_high_as_a_replica_was_behind() {
-    let (mut history, mut status) = (History::default(), example());
-    let name = status.replicas[0].name.clone();
-    let now = Instant::now();
-    status.replicas[0].delay_seconds = None;
-    for worst in [Some(0.0), Some(0.1), None, Some(4.0), Some(2.0)] {
-        // One bar for some looks: the worst counts, and those of which nothing is known do not.
-        for seconds in [Some(0.0), None, worst, Some(0.0), None, worst] {
-            let seconds = worst.and(seconds);
-            status.replicas[0].behind = seconds.map(|seconds| Behind { seconds, ..NOTHING });
-            history.note(&status, now);
-        }
-    }
-    assert_eq!(history.bars(&name), "▁▂ █▅");
-    assert_eq!(history.most(&name), Some(4.0));
-    let printed = print(&status, false, Some(&history));
-    assert!(printed.contains("at the last looks") && printed.contains("▁▂ █▅ up to 4"), "{printed}");
-    for _ in 0..300 {
-        history.note(&status, now);
-    }
-    assert_eq!(history.bars(&name), "█".repeat(30), "the old ones are forgotten");
-    assert_eq!(history.bars("nobody"), "");
-    // What was seen counts, and what was not seen for as long as it was waited for.
-    let (mut history, one) = (History::default(), &mut status.replicas[0]);
-    (one.behind, one.delay_seconds) = (Some(NOTHING), Some(0.5));
-    history.note(&status, now);
-    assert_eq!(history.most(&name), Some(0.5));
-    (status.replicas[0].delay_seconds, status.replicas[0].overdue) = (None, true);
-    history.note(&status, now);
-    assert_eq!(history.most(&name), Some(4.0));
+fn the_last_minutes_are_bars_as_high_as_changes_took() {
+    assert_eq!(bars(&[(0, 2.0), (1, 4.0), (2, 0.0), (3, 0.1)], Some(0.0)), "▂▁█▅");
+    assert_eq!(bars(&[(0, 2.0), (1, 4.0)], Some(8.0)), "▅█", "it is behind by more now");
+    assert_eq!(bars(&[], Some(0.0)), "▁", "it never moved: what was before is not known");
+    assert_eq!(bars(&[], None), "");
 }
 
 #[test]
-fn rates_are_those_of_the_last_looks() {
-    let (mut history, mut status, start) = (History::default(), example(), Instant::now());
-    assert_eq!(history.rate(None), None);
-    let mut look = |second: u64, logged: i64, behind: Option<i64>| {
-        status.primary.changelog = Some(Changelog { entries: 0, bytes: 0, logged });
-        status.replicas[0].behind = behind.map(|changes| Behind { changes, ..NOTHING });
-        history.note(&status, start + Duration::from_secs(second));
-        (history.rate(None), history.rate(Some("r1")), print(&status, false, Some(&history)))
-    };
-    assert_eq!(look(0, 1000, Some(0)).0, None, "one look is no rate");
-    let (logged, applied, printed) = look(10, 51_000, Some(20_000));
-    assert_eq!((logged, applied), (Some(5000.0), Some(3000.0)));
-    assert!(printed.contains(", 5,000 changes/s, ") && printed.contains("  3,000/s  "), "{printed}");
-    assert_eq!(look(11, 51_000, None).1, None, "it is not known how far it is behind");
-    for second in 12..40 {
-        let _ = look(second, 51_000, Some(0));
-    }
-    let (logged, applied, _) = look(40, 51_000, Some(0));
-    assert_eq!((logged, applied), (Some(0.0), Some(0.0)));
+fn where_a_replica_did_not_move_what_came_later_tells_how_it_was() {
+    assert_eq!(bars(&[(3, 0.1)], Some(0.0)), "█▁▁▁", "it lacks nothing, and did not");
+    assert_eq!(bars(&[(40, 0.1)], Some(0.0)), "▁".repeat(30), "for long");
+    assert_eq!(bars(&[(3, 0.1)], None), "█", "nobody can say");
+    assert_eq!(bars(&[(1, 0.0), (3, 0.0)], None), "▁▁▁");
+    // What waited for minutes did so all the time before it was applied, and does so while it is not.
+    assert_eq!(bars(&[(1, 90.0), (9, 0.0)], Some(0.0)), "▁▁▁▁▁▁▄▆█▁");
+    assert_eq!(bars(&[], Some(90.0)), "▄▆█");
+}
+
+#[test]
+fn a_rate_is_that_of_about_the_last_minute() {
+    let moved = [(0, 10), (2, 50), (3, 1000)].map(|(ago, changes)| Moved { ago, delay: 0.0, changes });
+    assert_eq!(Recent::new(&moved, 20.0, None).applied_per_second, 0.75);
+    assert_eq!(Recent::new(&[], 0.0, None).applied_per_second, 0.0);
 }

@@ -7,8 +7,8 @@ use super::{
     Verified, Wrong,
     broker::{Broker, BrokerState},
     probe,
+    recent::Recent,
     units::{bytes, count, duration},
-    watch::History,
 };
 use crate::verify::schedule::to_see;
 
@@ -28,13 +28,13 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// Without a line end at its end. With a history, how far behind the replicas were at the last looks.
-pub(super) fn print(status: &Status, colours: bool, history: Option<&History>) -> String {
+/// Without a line end at its end.
+pub(super) fn print(status: &Status, colours: bool) -> String {
     let mut out = Out { text: String::new(), colours };
-    out.rows(&sources(status, history));
+    out.rows(&sources(status));
     out.remarks(status.primary.reason.iter().map(|reason| ("publisher", &**reason)));
     out.remarks(status.primary.broken_tables.iter().map(|broken| (&*broken.table, &*broken.reason)));
-    out.rows(&replicas(&status.replicas, history));
+    out.rows(&replicas(&status.replicas));
     let reasons: Vec<(&str, String)> = status.replicas.iter().flat_map(reasons).collect();
     out.remarks(reasons.iter().map(|(name, reason)| (*name, &**reason)));
     out.rows(&copies(&status.replicas));
@@ -69,9 +69,8 @@ fn verified(Verified { right, seconds_ago, .. }: &Verified) -> Cell {
     }
 }
 
-fn sources(status: &Status, history: Option<&History>) -> Vec<Vec<Cell>> {
-    let rate = history.and_then(|history| history.rate(None));
-    let does = primary(&status.primary, rate).into();
+fn sources(status: &Status) -> Vec<Vec<Cell>> {
+    let does = primary(&status.primary).into();
     let mut rows = vec![vec!["primary".into(), primary_state(&status.primary), does]];
     if let Some(Broker { state, error, rejected }) = &status.broker {
         let state = match state {
@@ -94,7 +93,7 @@ fn primary_state(primary: &Primary) -> Cell {
     Cell(word.to_owned(), Some(colour))
 }
 
-fn primary(primary: &Primary, rate: Option<f64>) -> String {
+fn primary(primary: &Primary) -> String {
     let mut said: Vec<String> = primary.error.iter().cloned().collect();
     said.extend(primary.publisher.map(|publisher| {
         let does = match publisher {
@@ -107,7 +106,8 @@ fn primary(primary: &Primary, rate: Option<f64>) -> String {
         format!("publisher {does}")
     }));
     said.extend(primary.tables.map(|tables| format!("{} tables captured", count(tables as u64))));
-    said.extend(rate.map(|rate| format!("{} changes/s", count(rate.round() as i64))));
+    let rate = primary.changelog.and_then(|changelog| changelog.logged_per_second);
+    said.extend(rate.map(|rate| format!("{} changes/s", decimal(rate))));
     said.extend(primary.changelog.map(|changelog| {
         let (entries, size) = (count(changelog.entries), bytes(changelog.bytes as f64));
         format!("changelog about {entries} entries in {size}")
@@ -119,12 +119,10 @@ fn primary(primary: &Primary, rate: Option<f64>) -> String {
     said.join(", ")
 }
 
-fn replicas(replicas: &[Replica], history: Option<&History>) -> Vec<Vec<Cell>> {
-    let heading = ["replica", "state", "delay", "behind", "queue", "position"].map(Cell::from);
-    let mut heading = Vec::from(heading);
-    if history.is_some() {
-        heading.splice(3..3, ["at the last looks", "applies"].map(Cell::from));
-    }
+fn replicas(replicas: &[Replica]) -> Vec<Vec<Cell>> {
+    let heading =
+        ["replica", "state", "delay", "in the last 15 min", "applies", "behind", "queue", "position"];
+    let mut heading = Vec::from(heading.map(Cell::from));
     let is_verified = replicas.iter().any(|replica| replica.verified.is_some());
     if is_verified {
         heading.push("verified".into());
@@ -139,15 +137,13 @@ fn replicas(replicas: &[Replica], history: Option<&History>) -> Vec<Vec<Cell>> {
             replica.name.clone().into(),
             Cell(replica.state.word().to_owned(), Some(colour)),
             delay(replica).into(),
+            known(replica.recent.as_ref().map(delays)).into(),
+            known(replica.recent.as_ref().map(|recent| format!("{}/s", decimal(recent.applied_per_second))))
+                .into(),
             replica.behind.map_or_else(|| "-".to_owned(), behind).into(),
             replica.queue.as_ref().map_or_else(|| "-".to_owned(), queue).into(),
             position(replica).into(),
         ];
-        if let Some(history) = history {
-            let rate =
-                history.rate(Some(&replica.name)).map(|rate| format!("{}/s", count(rate.round() as i64)));
-            cells.splice(3..3, [looks(history, &replica.name), known(rate)].map(Cell::from));
-        }
         if is_verified {
             cells.push(replica.verified.as_ref().map_or_else(|| "-".into(), verified));
         }
@@ -156,10 +152,15 @@ fn replicas(replicas: &[Replica], history: Option<&History>) -> Vec<Vec<Cell>> {
     std::iter::once(heading).chain(replicas.iter().map(row)).collect()
 }
 
-fn looks(history: &History, replica: &str) -> String {
-    let most = history.most(replica).filter(|seconds| *seconds > 0.0);
+fn delays(recent: &Recent) -> String {
+    let most = recent.most().filter(|seconds| *seconds > 0.0);
     let most = most.map(|seconds| format!(" up to {}", duration(seconds)));
-    history.bars(replica) + &most.unwrap_or_default()
+    recent.bars() + &most.unwrap_or_default()
+}
+
+/// A rate: with a decimal where it is small.
+fn decimal(rate: f64) -> String {
+    if (0.05..10.0).contains(&rate) { format!("{rate:.1}") } else { count(rate.round() as i64) }
 }
 
 fn delay(replica: &Replica) -> String {

@@ -19,6 +19,7 @@ use tokio_postgres::Client;
 
 use crate::support::{Mode, PATIENCE, begin, program, world};
 
+mod recent;
 mod truth;
 
 const TABLE: &str = "CREATE TABLE users (id int PRIMARY KEY, name text); INSERT INTO users VALUES (1, 'al')";
@@ -105,12 +106,12 @@ async fn a_replica_that_keeps_up_follows_and_the_object_is_as_documented() {
     let primary = &status["primary"];
     assert_keys(primary, "state error publisher reason tables broken_tables changelog last_batch");
     assert_eq!((&primary["state"], &primary["tables"]), (&json!("reachable"), &json!(1)));
-    assert_keys(&primary["changelog"], "entries bytes logged");
+    assert_keys(&primary["changelog"], "entries bytes logged logged_per_second");
     assert!(primary["changelog"]["bytes"].as_i64().unwrap() > 0);
     assert_keys(&primary["last_batch"], "number published cut_at seconds_ago");
     assert_eq!(status["broker"], json!({"state": "reachable", "error": null, "rejected": 0}));
     let replica = &status["replicas"][1];
-    let keys = "name state reason position delay_seconds behind queue reported tables missing_tables copies isolated verified";
+    let keys = "name state reason position delay_seconds behind queue reported recent tables missing_tables copies isolated verified";
     assert_keys(replica, keys);
     assert_eq!((&replica["state"], &replica["reason"]), (&json!("following"), &Value::Null));
     assert_keys(&replica["position"], "snapshot batch applied_at");
@@ -120,6 +121,11 @@ async fn a_replica_that_keeps_up_follows_and_the_object_is_as_documented() {
     let queue = json!({"name": world.queue(2), "state": "present", "messages": 0, "consumers": 1});
     assert_eq!(replica["queue"], queue);
     assert_keys(&replica["reported"], "state error seconds_ago");
+    assert_keys(&replica["recent"], "interval_seconds delays applied_per_second");
+    let recent = &replica["recent"];
+    let delays = recent["delays"].as_array().unwrap();
+    assert_eq!((&recent["interval_seconds"], delays.len()), (&json!(30.0), 30));
+    assert!(delays[29].as_f64().is_some_and(|delay| delay > 0.0), "{replica}");
     assert_eq!((&replica["tables"], &replica["missing_tables"]), (&json!(1), &json!(0)));
     assert_eq!(replica["copies"], json!([]));
 }
@@ -448,8 +454,8 @@ async fn it_is_watched_until_the_watcher_has_seen_enough() {
     // For eyes; who closes the pipe has seen enough.
     let mut watching = looks(&[]);
     let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
-    assert!(lines.by_ref().any(|line| line.unwrap().contains("at the last looks")));
-    assert!(lines.next().unwrap().unwrap().contains('▁'));
+    assert!(lines.by_ref().any(|line| line.unwrap().contains("in the last 15 min")));
+    assert!(lines.next().unwrap().unwrap().contains(['▁', '█']));
     drop(lines);
     let ended = watching.wait().unwrap();
     assert!(matches!(ended.code(), Some(0 | 1)), "it ends by itself: {ended:?}");

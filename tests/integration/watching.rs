@@ -107,6 +107,11 @@ async fn who_watches_sees_what_status_tells_and_nothing_else(mode: Mode) {
     assert_eq!((&reported["name"], &reported["state"]), (&json!("r1"), &json!("following")));
     assert_eq!((&reported["error"], &reported["trimmed"]), (&Value::Null, &json!(false)), "{reported}");
 
+    let recent = rows(&primary, "recent").await[0].clone();
+    assert!(recent["name"] == "r1" && recent["changes"].as_i64() >= Some(1), "{recent}");
+    assert!(recent["delay_seconds"].as_f64() > Some(0.0), "{recent}");
+    assert!(recent["half_minutes_ago"].as_i64() <= Some(2), "{recent}");
+
     assert_eq!(alarms(&primary, &replica).await, [const { Vec::<String>::new() }; 2]);
 
     pgfanout.kill9().await;
@@ -152,7 +157,7 @@ async fn who_watches_sees_what_status_tells_and_nothing_else(mode: Mode) {
     assert!(here[2].starts_with("r1: following, reported "), "{here:?}");
 
     let views = [
-        ("primary captured_tables replicas", &primary, world.primary()),
+        ("primary captured_tables replicas recent", &primary, world.primary()),
         ("replica tables isolated_tables", &replica, world.replica(1)),
     ];
     for (names, watcher, database) in views {
@@ -165,7 +170,7 @@ async fn who_watches_sees_what_status_tells_and_nothing_else(mode: Mode) {
         }
         is_forbidden(watcher, "CREATE TABLE pgfanout_status.mine ()").await;
     }
-    for table in ["changelog", "captured_table", "batch", "replica", "candidate"] {
+    for table in ["changelog", "captured_table", "batch", "replica", "recent", "candidate"] {
         is_forbidden(&primary, &format!("SELECT * FROM pgfanout.{table}")).await;
     }
     for table in ["position", "replicated_table", "copy_chunk"] {
@@ -230,6 +235,11 @@ async fn what_others_built_on_the_views_stays() {
 pub(crate) const FIRST_SCHEMA: &str =
     "DROP SCHEMA pgfanout_status CASCADE; DROP TABLE pgfanout.filled_table, pgfanout.verified_table;
     DROP FUNCTION pgfanout.form; ALTER TABLE pgfanout.replica_installation DROP COLUMN source";
+
+/// Makes of a primary's schema what it was in the beginning.
+pub(crate) const FIRST_PRIMARY: &str =
+    "DROP SCHEMA pgfanout_status CASCADE; DROP FUNCTION pgfanout.behind; DROP TABLE pgfanout.recent;
+    ALTER TABLE pgfanout.batch DROP COLUMN changed_at; UPDATE pgfanout.installation SET version = 1, functions = 'older'";
 
 /// Whoever is older than what is there must not touch it.
 #[tokio::test]

@@ -115,9 +115,17 @@ async fn an_installation_that_fails_leaves_nothing() {
 #[actix::test]
 async fn what_does_not_fit_is_refused_with_the_remedy() {
     let primary = Primary::start().await;
-    primary.session.run("pretending", "UPDATE pgfanout.installation SET version = 1000").await.unwrap();
+    primary
+        .session
+        .run("pretending", "UPDATE pgfanout.installation SET version = version + 1000")
+        .await
+        .unwrap();
     assert!(refusal(&primary).await.contains("use a newer pgfanout"));
-    primary.session.run("pretending", "UPDATE pgfanout.installation SET version = 1").await.unwrap();
+    primary
+        .session
+        .run("pretending", "UPDATE pgfanout.installation SET version = version - 1000")
+        .await
+        .unwrap();
     let role = format!("{}_plain", primary.value("SELECT current_database()").await.unwrap());
     primary.run(&format!("CREATE ROLE {role}")).await;
     primary.session.run("pretending", &format!("SET ROLE {role}")).await.unwrap();

@@ -49,6 +49,6 @@ async fn a_terminal_shows_colours_and_a_view_that_stays() {
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(shown.starts_with("\x1b[?1049h") && shown.trim_end().ends_with("\x1b[?1049l"), "{shown:?}");
-    assert!(shown.contains("at the last looks") && shown.matches("\x1b[H").count() > 1, "{shown:?}");
+    assert!(shown.contains("in the last 15 min") && shown.matches("\x1b[H").count() > 1, "{shown:?}");
     pgfanout.terminate().await;
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     broker_faults::{assert_no_copy, until_by_broker},
     support::{Mode, PATIENCE, program, until_same, world},
-    watching::FIRST_SCHEMA,
+    watching::{FIRST_PRIMARY, FIRST_SCHEMA},
 };
 
 async fn tell(world: &World, command: &str) {
@@ -75,12 +75,7 @@ async fn messages_of_other_formats_are_refused_and_caught_up(broker: &str) {
 
     tell(&world, "resume").await;
     // What is installed is of that program, too.
-    world
-        .primary()
-        .execute(
-            "UPDATE pgfanout.installation SET functions = 'older'; DROP FUNCTION pgfanout.behind CASCADE",
-        )
-        .await;
+    world.primary().execute(FIRST_PRIMARY).await;
     world.replica(1).execute(FIRST_SCHEMA).await;
     let mut pgfanout = program().run(&config);
     until_same(&world, &["t"]).await;
