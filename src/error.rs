@@ -180,7 +180,7 @@ impl Error {
         match self {
             Self::OfTable(of) => of.error.halt(),
             Self::Postgres { database, .. } if database != "primary" => format!(
-                "{}; nothing of it was applied: mend what refuses it there (a constraint, trigger, type or right \
+                "{}; nothing of it was applied: mend what refuses it there (a constraint, trigger, policy, type or right \
                  that the primary does not have), and it goes on by itself",
                 self.chain()
             ),

@@ -7,10 +7,11 @@ use std::{
 };
 
 use pgfanout_testbed::{postgres::quote, process::Finished, world::Database};
+use serde_json::Value;
 
 use crate::{
     messages::until_following,
-    support::{Mode, program, until_same, world},
+    support::{Mode, PATIENCE, program, until_same, world},
 };
 
 mod guide;
@@ -112,6 +113,24 @@ async fn the_readmes_privileges_are_enough() {
     until_following(&world).await;
     world.primary().execute("TRUNCATE t; INSERT INTO t VALUES (2)").await;
     until_same(&world, &["t"]).await;
+    if narrow {
+        // Whose policies hold for its owner, too, hides rows from pgfanout.
+        let mark = pgfanout.mark();
+        let policy = "ALTER TABLE t ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY nobody ON t USING (false)";
+        replica.execute(policy).await;
+        world.primary().execute("UPDATE t SET id = 3").await;
+        let halted = |line: &Value| line["event"] == "halted";
+        let line = pgfanout.wait_for(mark, "that it halted", PATIENCE, halted).await;
+        let message = line["message"].as_str().unwrap();
+        assert!(
+            message.contains("row-level security policy for table \"t\"")
+                && message.contains("a constraint, trigger, policy,"),
+            "{message}"
+        );
+        let Finished { code, stdout, .. } = program().once("check", &config.write(), &[]).await;
+        assert_eq!(code, Some(1), "{stdout}");
+        assert!(stdout.contains("ALTER TABLE public.t NO FORCE ROW LEVEL SECURITY"), "{stdout}");
+    }
     pgfanout.terminate().await;
     let Finished { code, stderr, .. } = program().once("uninstall", &config.write(), &[]).await;
     assert_eq!(code, Some(0), "{stderr}");
