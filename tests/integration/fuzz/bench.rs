@@ -109,7 +109,7 @@ async fn rounds(case: &Case, world: &World, harm: Option<Harm>, log: &Log) -> Re
         stage.begin();
     }
     let (first, others) = case.rounds.split_first().expect("there is one");
-    clients(case, world.primary(), &first.transactions, log).await?;
+    clients(case, world.primary(), 0, &first.transactions, log).await?;
     if !case.amid {
         stage.begin();
     }
@@ -118,10 +118,12 @@ async fn rounds(case: &Case, world: &World, harm: Option<Harm>, log: &Log) -> Re
     if let Some(harm) = harm {
         world.replica(1).execute(&harm(case)).await;
     }
-    for round in others {
-        stage.round(round, &mut checker, log).await?;
+    for (number, round) in others.iter().enumerate() {
+        stage.round(number + 1, round, &mut checker, log).await?;
         stage.settle(&mut checker).await?;
     }
+    client::resolve(world.primary(), usize::MAX, log).await?;
+    stage.settle(&mut checker).await?;
     Ok(checker.moments)
 }
 
@@ -129,12 +131,13 @@ async fn rounds(case: &Case, world: &World, harm: Option<Harm>, log: &Log) -> Re
 async fn clients(
     case: &Case,
     primary: &Database,
+    round: usize,
     transactions: &[Transaction],
     log: &Log,
 ) -> Result<(), Failure> {
     let of = |client: usize| {
         let own = transactions.iter().filter(move |one| case.sequential || one.client == client);
-        async move { client::run(primary, client, own.collect(), log).await }
+        async move { client::run(primary, client, round, own.collect(), log).await }
     };
     let clients = if case.sequential { 1 } else { CLIENTS };
     join_all((0..clients).map(of)).await.into_iter().collect()
@@ -173,11 +176,17 @@ impl<'a> Stage<'a> {
     }
 
     /// Clients write, things happen, and the replica is looked at all the time.
-    async fn round(&mut self, round: &Round, checker: &mut Checker<'_>, log: &Log) -> Result<(), Failure> {
+    async fn round(
+        &mut self,
+        number: usize,
+        round: &Round,
+        checker: &mut Checker<'_>,
+        log: &Log,
+    ) -> Result<(), Failure> {
         let (case, world) = (self.case, self.world);
         let (before, writing) = (log.counts().ended, Cell::new(true));
         let write = async {
-            let written = clients(case, world.primary(), &round.transactions, log).await;
+            let written = clients(case, world.primary(), number, &round.transactions, log).await;
             writing.set(false);
             written
         };
@@ -188,19 +197,26 @@ impl<'a> Stage<'a> {
             }
             Ok(())
         };
+        let ended = async |after: usize| {
+            while writing.get() && log.counts().ended < before + after {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
         let happen = async {
             let mut faults = round.faults.clone();
             faults.sort_by_key(|(after, _)| *after);
             for (after, fault) in faults {
-                while writing.get() && log.counts().ended < before + after {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
+                ended(after).await;
                 self.befall(fault).await?;
             }
             Ok(())
         };
-        let (written, observed, happened) = tokio::join!(write, observe, happen);
-        written.and(observed).and(happened)
+        let resolve = async {
+            ended(round.transactions.len() / 2).await;
+            client::resolve(world.primary(), number, log).await
+        };
+        let (written, observed, happened, resolved) = tokio::join!(write, observe, happen, resolve);
+        written.and(observed).and(happened).and(resolved)
     }
 
     async fn befall(&mut self, fault: Fault) -> Result<(), Failure> {

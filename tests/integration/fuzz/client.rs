@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Error};
 
 use super::{
     failure::{Failure, Kind},
-    script::{End, Transaction},
+    script::{CLIENTS, End, Transaction},
 };
 
 /// What became of it.
@@ -30,6 +30,10 @@ pub(super) struct Log {
     counts: Cell<Counts>,
     /// What was said in each transaction, by its id on the primary.
     said: RefCell<BTreeMap<u64, String>>,
+    /// What is prepared and waits: from which round on, and what to say then.
+    prepared: RefCell<Vec<(usize, String)>>,
+    /// How many were prepared to wait.
+    waited: Cell<usize>,
 }
 
 impl Log {
@@ -58,18 +62,32 @@ impl Log {
     }
 }
 
+/// Ends what is prepared and waits for this round.
+pub(super) async fn resolve(primary: &Database, round: usize, log: &Log) -> Result<(), Failure> {
+    let (due, later) = log.prepared.take().into_iter().partition(|(after, _)| *after <= round);
+    log.prepared.replace(later);
+    let client = primary.client().await;
+    for (_, end) in due {
+        client.batch_execute(&end).await.map_err(Failure::bench)?;
+    }
+    Ok(())
+}
+
 /// Runs these transactions one after the other.
 pub(super) async fn run(
     primary: &Database,
     number: usize,
+    round: usize,
     transactions: Vec<&Transaction>,
     log: &Log,
 ) -> Result<(), Failure> {
     let client = primary.client().await;
-    client.batch_execute("SET deadlock_timeout = '50ms'").await.map_err(Failure::bench)?;
+    // What is prepared keeps its locks, and is no part of a deadlock.
+    let limits = "SET deadlock_timeout = '50ms'; SET lock_timeout = '150ms'";
+    client.batch_execute(limits).await.map_err(Failure::bench)?;
     for transaction in transactions {
         let name = format!("{number}_{}", log.counts().ended);
-        let committed = perform(&client, number, &name, transaction, log).await?;
+        let committed = perform(&client, number, &name, round, transaction, log).await?;
         log.count(|counts| {
             counts.committed += usize::from(committed);
             counts.ended += 1;
@@ -83,13 +101,20 @@ async fn perform(
     client: &Client,
     number: usize,
     name: &str,
+    round: usize,
     transaction: &Transaction,
     log: &Log,
 ) -> Result<bool, Failure> {
-    let witness = |which: &str| {
-        format!("UPDATE public.witness_{which} SET number = number + 1 WHERE client = {number}")
-    };
     let Transaction { begin, steps, forgiving, end, .. } = transaction;
+    let waited = log.waited.get();
+    if end.is_late() {
+        log.waited.set(waited + 1);
+    }
+    let witness = |which: &str| match end.is_late() {
+        // The client's own row would be locked until the end.
+        true => format!("INSERT INTO public.witness_{which} VALUES ({}, 1)", CLIENTS + waited),
+        false => format!("UPDATE public.witness_{which} SET number = number + 1 WHERE client = {number}"),
+    };
     let said = async {
         client.batch_execute(&format!("{begin}; {}", witness("a"))).await?;
         let id = client.query_one("SELECT pg_current_xact_id()::text", &[]).await?;
@@ -117,13 +142,17 @@ async fn perform(
         match end {
             End::Commit => client.batch_execute("COMMIT").await?,
             End::Rollback => client.batch_execute("ROLLBACK").await?,
-            End::CommitPrepared | End::RollbackPrepared => {
+            End::Prepared { commit, rounds } => {
                 client.batch_execute(&format!("PREPARE TRANSACTION '{name}'")).await?;
-                let how = if *end == End::CommitPrepared { "COMMIT" } else { "ROLLBACK" };
-                client.batch_execute(&format!("{how} PREPARED '{name}'")).await?;
+                let how = if *commit { "COMMIT" } else { "ROLLBACK" };
+                let resolved = format!("{how} PREPARED '{name}'");
+                match rounds {
+                    0 => client.batch_execute(&resolved).await?,
+                    _ => log.prepared.borrow_mut().push((round + rounds, resolved)),
+                }
             }
         }
-        Ok::<_, Error>(matches!(end, End::Commit | End::CommitPrepared))
+        Ok::<_, Error>(end.commits())
     };
     match said.await {
         Ok(committed) => Ok(committed),

@@ -20,9 +20,22 @@ pub(super) const CLIENTS: usize = 4;
 pub(super) enum End {
     Commit,
     Rollback,
-    /// In two phases.
-    CommitPrepared,
-    RollbackPrepared,
+    /// In two phases: it is committed or not after so many rounds, and at once where that is 0.
+    Prepared {
+        commit: bool,
+        rounds: usize,
+    },
+}
+
+impl End {
+    pub(super) fn commits(self) -> bool {
+        matches!(self, Self::Commit | Self::Prepared { commit: true, .. })
+    }
+
+    /// Whether it keeps its locks for long.
+    pub(super) fn is_late(self) -> bool {
+        matches!(self, Self::Prepared { rounds: 1.., .. })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -108,7 +121,7 @@ impl Case {
         };
         for number in 0..dice.many(4..9) {
             let mut transactions: Vec<_> =
-                (0..dice.many(10..70)).map(|_| transaction(dice, &case, merge)).collect();
+                (0..dice.many(10..70)).map(|_| transaction(dice, &case, merge, number)).collect();
             if number == 0 {
                 transactions.extend((0..2 * case.tables.len()).map(|n| fill(dice, &case, n / 2)));
             }
@@ -142,7 +155,16 @@ fn fill(dice: &mut Dice, case: &Case, place: usize) -> Transaction {
     Transaction { client, begin, steps, forgiving: true, end: End::Commit }
 }
 
-fn transaction(dice: &mut Dice, case: &Case, merge: bool) -> Transaction {
+fn transaction(dice: &mut Dice, case: &Case, merge: bool, round: usize) -> Transaction {
+    let end = match dice.many(0..8) {
+        0 => End::Rollback,
+        1..4 if case.two_phases => {
+            // Tables can't come to be captured while one holds locks on them.
+            let rounds = if round > 0 && dice.once_in(4) { dice.many(1..4) } else { 0 };
+            End::Prepared { commit: !dice.once_in(3), rounds }
+        }
+        _ => End::Commit,
+    };
     let level = *dice.pick(&[
         "READ COMMITTED",
         "READ COMMITTED",
@@ -152,8 +174,10 @@ fn transaction(dice: &mut Dice, case: &Case, merge: bool) -> Transaction {
         "REPEATABLE READ",
         "SERIALIZABLE",
     ]);
-    // A snapshot that is older than a TRUNCATE shows the table empty, to the history's triggers too.
-    let allowed = Allowed { truncate: level == "READ COMMITTED", merge };
+    // A snapshot that is older than a TRUNCATE shows the table empty, to the history's triggers too; and nobody could read
+    // on until it is resolved.
+    let truncate = level == "READ COMMITTED" && !end.is_late();
+    let allowed = Allowed { truncate, partitions: truncate && !case.two_phases, merge };
     let steps: Vec<_> = (0..dice.many(1..6)).map(|_| step(dice, &case.tables, allowed)).collect();
     let mut begin = format!("BEGIN ISOLATION LEVEL {level}");
     // In replica role PostgreSQL does not check what may be unique later, and two rows would have one key.
@@ -173,12 +197,6 @@ fn transaction(dice: &mut Dice, case: &Case, merge: bool) -> Transaction {
             begin += more;
         }
     }
-    let end = match dice.many(0..8) {
-        0 => End::Rollback,
-        1 | 2 if case.two_phases => End::CommitPrepared,
-        3 if case.two_phases => End::RollbackPrepared,
-        _ => End::Commit,
-    };
     Transaction { client: dice.many(0..CLIENTS), begin, steps, forgiving: !dice.once_in(8), end }
 }
 

@@ -26,6 +26,8 @@ pub(super) fn simple(dice: &mut Dice, table: &Table) -> String {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowed {
     pub(super) truncate: bool,
+    /// That they leave and come back.
+    pub(super) partitions: bool,
     /// From PostgreSQL 15 on.
     pub(super) merge: bool,
 }
@@ -63,7 +65,7 @@ pub(super) fn step(dice: &mut Dice, all: &[Table], allowed: Allowed) -> Step {
         ),
         28 => leaf(dice, table),
         31 | 32 => view(dice, table),
-        33 if allowed.truncate => swing(dice, table, place).unwrap_or_else(|| update(dice, table)),
+        33 if allowed.partitions => swing(dice, table, place).unwrap_or_else(|| update(dice, table)),
         29 | 30 if allowed.truncate => {
             if dice.once_in(3) {
                 tables.push(dice.many(0..all.len()));
