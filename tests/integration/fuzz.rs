@@ -12,6 +12,7 @@ mod history;
 mod partitions;
 mod planted;
 mod reactions;
+mod replica;
 mod schema;
 mod script;
 mod shrink;

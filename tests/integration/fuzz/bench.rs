@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::join_all;
 use pgfanout_testbed::{
-    compare::same_tables,
+    compare::{same_shared_columns, same_tables},
     process::Pgfanout,
     proxy::Proxy,
     world::{Database, World},
@@ -20,6 +20,7 @@ use super::{
     client::{self, Counts, Log},
     failure::{Failure, Kind},
     history,
+    replica::There,
     script::{CLIENTS, Case, Fault, Round, Transaction},
 };
 use crate::{
@@ -84,10 +85,15 @@ pub(super) async fn play(case: &Case, world: &World, harm: Option<Harm>) -> Resu
         let made = primary.batch_execute(&statement).await;
         made.map_err(|error| Failure::new(Kind::Nonsense, format!("{statement}: {error:?}")))?;
     }
-    if case.also_there {
+    if case.there != There::Nothing {
         let witnesses =
             history::setup(case).into_iter().filter(|made| made.starts_with("CREATE TABLE public"));
         for statement in case.setup().into_iter().chain(witnesses) {
+            world.replica(1).execute(&statement).await;
+        }
+    }
+    if case.there == There::Own {
+        for statement in case.own_setup() {
             world.replica(1).execute(&statement).await;
         }
     }
@@ -276,7 +282,10 @@ impl<'a> Stage<'a> {
     async fn same(&self) -> Result<(), String> {
         let here = self.world.primary().look().await.map_err(|error| error.to_string())?;
         let there = self.world.replica(1).look().await.map_err(|error| error.to_string())?;
-        same_tables(&here, &there, &self.case.names()).await
+        match self.case.there {
+            There::Own => same_shared_columns(&here, &there, &self.case.names()).await,
+            _ => same_tables(&here, &there, &self.case.names()).await,
+        }
     }
 
     fn said(&mut self) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use pgfanout_testbed::postgres::quote;
 
-use super::{definition, dice::Dice, partitions, reactions};
+use super::{definition, dice::Dice, partitions, reactions, replica};
 use crate::types::Type;
 
 /// What they need, on both sides where the replica has tables of its own.
@@ -118,6 +118,8 @@ pub(super) struct Table {
     pub(super) view: Option<String>,
     /// What is made on the primary alone, when all tables are there.
     pub(super) primary_alone: Vec<String>,
+    /// What is made on the replica alone, where it has tables of its own.
+    pub(super) replica_alone: Vec<String>,
 }
 
 impl Table {
@@ -140,6 +142,7 @@ impl Table {
             setup,
             view: None,
             primary_alone: Vec::new(),
+            replica_alone: Vec::new(),
         }
     }
 
@@ -206,6 +209,7 @@ pub(super) fn tables(dice: &mut Dice, types: &[Type]) -> Vec<Table> {
         tables.push(table);
     }
     reactions::add(dice, &mut tables);
+    replica::add(dice, &mut tables);
     tables
 }
 
@@ -234,6 +238,7 @@ fn table(dice: &mut Dice, types: &[Type], name: String, others: &[Table]) -> Tab
         setup: Vec::new(),
         view: None,
         primary_alone: Vec::new(),
+        replica_alone: Vec::new(),
     };
     let mut parents: Vec<usize> = (0..others.len()).filter(|&n| others[n].can_be_referred_to()).collect();
     if table.can_be_referred_to() && !partitioned {

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fmt};
 
 use super::{
     dice::Dice,
+    replica::{REFUSING, There},
     schema::{self, SURROUNDINGS, Table},
     statements::{Allowed, Step, insert, step},
 };
@@ -77,8 +78,8 @@ pub(super) struct Case {
     pub(super) mode: Mode,
     /// Whether the primary takes transactions in two phases.
     pub(super) two_phases: bool,
-    /// Whether the replica has tables of its own.
-    pub(super) also_there: bool,
+    /// Which tables the replica has before.
+    pub(super) there: There,
     /// Whether it is started while the first round goes on.
     pub(super) amid: bool,
     /// Whether one client does all of it in order.
@@ -110,7 +111,7 @@ impl Case {
             seed,
             mode,
             two_phases,
-            also_there: dice.once_in(4),
+            there: *dice.pick(&[There::Nothing, There::Nothing, There::Nothing, There::Same, There::Own]),
             amid: dice.once_in(2),
             sequential: false,
             max_changes_per_message: *dice.pick(&[1, 7, 5000]),
@@ -138,6 +139,12 @@ impl Case {
     pub(super) fn setup(&self) -> Vec<String> {
         let tables = self.made.iter().flat_map(|&place| self.tables[place].setup.iter().cloned());
         [OWN, SURROUNDINGS].into_iter().map(str::to_owned).chain(tables).collect()
+    }
+
+    /// The statements that make what the replica has beside that.
+    pub(super) fn own_setup(&self) -> Vec<String> {
+        let made = self.made.iter().flat_map(|&place| self.tables[place].replica_alone.iter().cloned());
+        [REFUSING.to_owned()].into_iter().chain(made).collect()
     }
 
     /// The names of the tables that are compared.
@@ -221,16 +228,20 @@ fn fault(dice: &mut Dice, mode: Mode) -> Fault {
 /// As a script that may be read, and played with psql.
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, mode, two_phases, also_there, amid, max_changes_per_message, old_record, .. } = self;
+        let Self { seed, mode, two_phases, there, amid, max_changes_per_message, old_record, .. } = self;
         writeln!(
             f,
             "-- seed {seed}; {mode:?}, {max_changes_per_message} changes a message, old_record {old_record}; in two phases: {two_phases}; \
-             replica with tables of its own: {also_there}; started amid the first round: {amid}"
+             tables on the replica before: {there:?}; started amid the first round: {amid}"
         )?;
         let made = || self.made.iter().map(|&place| &self.tables[place]);
         let (both, alone) =
             (made().flat_map(|table| &table.setup), made().flat_map(|table| &table.primary_alone));
         both.chain(alone).try_for_each(|statement| writeln!(f, "{statement};"))?;
+        if *there == There::Own {
+            writeln!(f, "-- on the replica alone")?;
+            made().flat_map(|table| &table.replica_alone).try_for_each(|said| writeln!(f, "{said};"))?;
+        }
         for (number, round) in self.rounds.iter().enumerate() {
             writeln!(f, "-- round {number}, faults after so many commits: {:?}", round.faults)?;
             for transaction in &round.transactions {
