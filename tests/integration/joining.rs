@@ -154,6 +154,25 @@ async fn new_tables_follow_at_once_without_a_broker() {
     new_tables_follow_at_once(Mode::Postgres).await;
 }
 
+/// PostgreSQL has an autovacuum give way only to who waits for longer than writers may be kept waiting.
+#[tokio::test]
+async fn a_table_is_captured_while_it_is_vacuumed() {
+    let world = world(Mode::Postgres, 1).own_primary(&[("autovacuum_naptime", "1s")]).build().await;
+    // Some minutes of work.
+    let slow = "CREATE TABLE t (id int PRIMARY KEY, text text) WITH (autovacuum_vacuum_cost_delay = 100,
+        autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0);
+        INSERT INTO t SELECT n, repeat('x', 500) FROM generate_series(1, 20000) n; DELETE FROM t WHERE id % 2 = 0";
+    world.primary().execute(slow).await;
+    let primary = world.primary().client().await;
+    let vacuums = "SELECT EXISTS (SELECT FROM pg_stat_progress_vacuum WHERE relid = 't'::regclass)";
+    eventually(PATIENCE, "it is vacuumed", async || {
+        primary.query_one(vacuums, &[]).await.unwrap().get::<_, bool>(0)
+    })
+    .await;
+    let _pgfanout = begin(&world);
+    until_same(&world, &["t"]).await;
+}
+
 /// Keeps the copy of `big` from getting further than its middle.
 async fn hold_the_copy(replica: &Database) -> tokio_postgres::Client {
     let client = replica.client().await;
