@@ -15,7 +15,8 @@
 //!
 //! The broker is asked by its protocol for messages alone. So of policies there only those show that keep less than a
 //! thousand messages. What a queue drops is caught up. Its `consumer_timeout` does not show, and does no harm: a channel
-//! that it closes, since a replica was held up for so long, is opened again, and what was on it comes again.
+//! that it closes, since a replica was held up for so long, is opened again, and what was on it comes again. The guide
+//! tells [how to ask for it](crate::guide::three_machines#how-long-the-broker-waits), and what is enough.
 
 mod broker;
 mod primary;
