@@ -14,6 +14,7 @@ use crate::{
     support::{Mode, PATIENCE, program, until_same, world},
 };
 
+mod commands;
 mod guide;
 mod json;
 mod log_events;

@@ -12,8 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Parser as _, error::ErrorKind};
-use pgfanout::cli::Arguments;
 use pgfanout_testbed::{
     postgres::{Cluster, Shutdown},
     process::Pgfanout,
@@ -250,57 +248,4 @@ fn what_is_printed_is_compared_line_by_line() {
     assert_eq!(missing(printed, &wanted(&["b halted", "a following …"])), Some("a following …"));
     assert_eq!(missing(printed, &wanted(&["a halted …"])), Some("a halted …"));
     assert_eq!(missing(printed, &wanted(&["a following"])), Some("a following"));
-}
-
-/// What stands in single backquotes and begins with this program's name.
-fn mentioned<'a>(text: &'a str, program: &'a str) -> impl Iterator<Item = String> + 'a {
-    // Blocks have three of them, which are an odd number.
-    let outside = text.split("```").step_by(2).map(|text| text.replace('\n', " "));
-    let quoted = |text: String| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
-    outside
-        .flat_map(quoted)
-        .filter(move |command| command.strip_prefix(program).is_some_and(|rest| rest.starts_with(' ')))
-}
-
-#[test]
-fn every_command_that_is_mentioned_is_one() {
-    let mut pages = vec!["README.md".to_owned(), "src/verify/schedule.rs".to_owned()];
-    let guide = fs::read_dir(project("src/guide")).unwrap();
-    pages.extend(guide.map(|page| format!("src/guide/{}", page.unwrap().file_name().to_str().unwrap())));
-    let mut count = 0;
-    for page in pages {
-        for command in mentioned(&text(&page), "pgfanout") {
-            let plain = command.replace(['[', ']', '\'', '…'], "").replace("SHELL", "bash");
-            let mut words: Vec<&str> = plain.split_whitespace().collect();
-            if !words.contains(&"--config") && !["man", "completions"].contains(&words[1]) {
-                words.extend(["--config", "FILE"]);
-            }
-            count += 1;
-            let Err(error) = Arguments::try_parse_from(&words) else { continue };
-            // The name alone is meant, or its help.
-            let is_meant =
-                matches!(error.kind(), ErrorKind::MissingRequiredArgument | ErrorKind::DisplayHelp);
-            assert!(is_meant, "{page}: `{command}`: {error}");
-        }
-    }
-    assert!(count > 30, "{count}");
-}
-
-/// What takes too long to be run here is looked up: what it would do is printed.
-#[test]
-fn every_target_of_make_that_is_mentioned_is_there() {
-    let pages = ["README.md", "src/guide/three_machines.md", "src/verify.rs"].map(text);
-    let mut targets: Vec<String> = Vec::new();
-    for command in pages.iter().flat_map(|page| mentioned(page, "make")) {
-        let words: Vec<&str> = command.split(' ').collect();
-        let output =
-            Command::new("make").arg("-n").args(&words[1..]).current_dir(project(".")).output().unwrap();
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-        targets.push(words[1].to_owned());
-    }
-    let every = text("Makefile");
-    let every = every.lines().find_map(|line| line.strip_prefix(".PHONY: ")).unwrap();
-    for target in every.split(' ').filter(|target| *target != "setup") {
-        assert!(targets.iter().any(|told| told == target), "nobody is told of make {target}");
-    }
 }
