@@ -94,13 +94,9 @@ CREATE TABLE pgfanout.changelog (
     segment pg_catalog.int8 NOT NULL DEFAULT pg_catalog.pg_sequence_last_value('pgfanout.segment')
 ) PARTITION BY LIST (segment);
 CREATE INDEX changelog_xid ON pgfanout.changelog (xid);
--- Autovacuum would read and write again all that is logged, to find nothing: rows are never deleted.
-CREATE TABLE pgfanout.changelog_0 PARTITION OF pgfanout.changelog FOR VALUES IN (0)
-    WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
-CREATE TABLE pgfanout.changelog_1 PARTITION OF pgfanout.changelog FOR VALUES IN (1)
-    WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
-CREATE TABLE pgfanout.changelog_2 PARTITION OF pgfanout.changelog FOR VALUES IN (2)
-    WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
+CREATE TABLE pgfanout.changelog_0 PARTITION OF pgfanout.changelog FOR VALUES IN (0);
+CREATE TABLE pgfanout.changelog_1 PARTITION OF pgfanout.changelog FOR VALUES IN (1);
+CREATE TABLE pgfanout.changelog_2 PARTITION OF pgfanout.changelog FOR VALUES IN (2);
 
 -- A flag that is read without a snapshot, so never stale: 1 while the publisher waits for a NOTIFY.
 CREATE SEQUENCE pgfanout.asleep MINVALUE 0 MAXVALUE 1 START 0;

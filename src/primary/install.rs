@@ -14,8 +14,11 @@ use crate::{
 };
 
 /// Applied in order, and never edited once released. The number of the last one is the version.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../../sql/primary/0001_schema.sql"), include_str!("../../sql/primary/0002_recent.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../sql/primary/0001_schema.sql"),
+    include_str!("../../sql/primary/0002_recent.sql"),
+    include_str!("../../sql/primary/0003_autovacuum.sql"),
+];
 
 /// Created anew when any of it changed. The view of candidates is a query of its own, for looking at tables before
 /// anything is installed; what depends on it follows. Those for who watches are what `status` asks, without what
