@@ -33,6 +33,9 @@ use crate::{
 /// Between two looks, so that there is time for the others.
 const PAUSE: Duration = Duration::from_millis(15);
 
+/// How long what is stopped stays so.
+const STOPPED: Duration = Duration::from_millis(500);
+
 /// What was done, for whoever wants to know that something was.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Done {
@@ -57,7 +60,10 @@ pub(super) async fn prepare(seed: u64) -> (World, Case) {
 
 async fn build(mode: Mode, two_phases: bool) -> World {
     let plan = world(mode, 1);
-    let plan = if two_phases { plan.own_primary(&[("max_prepared_transactions", "20")]) } else { plan };
+    let plan = match two_phases {
+        true => plan.own_primary(&[("max_prepared_transactions", "20")]).own_replicas(),
+        false => plan,
+    };
     plan.build().await
 }
 
@@ -236,6 +242,23 @@ impl<'a> Stage<'a> {
                 }
                 self.begin();
                 said(&pgfanout)?;
+            }
+            Fault::Stop => {
+                let pgfanout = self.pgfanout.as_ref().expect("it was begun");
+                pgfanout.pause();
+                tokio::time::sleep(STOPPED).await;
+                pgfanout.resume();
+            }
+            Fault::KillReplica => {
+                let server = self.world.replica(1).cluster();
+                server.kill9().await;
+                server.start_again().await;
+            }
+            Fault::StopReplica => {
+                let server = self.world.replica(1).cluster();
+                server.pause();
+                tokio::time::sleep(STOPPED).await;
+                server.resume();
             }
             Fault::EndSessionsOfPrimary => drop(end_sessions(self.world.primary()).await),
             Fault::EndSessionsOfReplica => drop(end_sessions(self.world.replica(1)).await),

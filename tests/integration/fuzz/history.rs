@@ -146,8 +146,8 @@ pub(super) async fn look(case: &Case, replica: &Database) -> Result<Option<Look>
     };
     let rows = match rows {
         Ok(rows) => rows,
-        // Not yet made, or a TRUNCATE of several tables and we were in each other's way.
-        Err(error) if error.code().is_some_and(|code| PASSING.contains(code)) => return Ok(None),
+        // Not yet made, or a TRUNCATE of several tables and we were in each other's way, or the server is gone for now.
+        Err(error) if error.code().is_none_or(|code| PASSING.contains(code)) => return Ok(None),
         Err(error) => return Err(Failure::new(Kind::Bench, format!("a look: {error:?}"))),
     };
     let Some(first) = rows.first().filter(|row| row.get("joined")) else { return Ok(None) };
@@ -158,7 +158,10 @@ pub(super) async fn look(case: &Case, replica: &Database) -> Result<Option<Look>
     Ok(Some(Look { snapshot: first.get(0), lines }))
 }
 
-const PASSING: [SqlState; 5] = [
+const PASSING: [SqlState; 8] = [
+    SqlState::ADMIN_SHUTDOWN,
+    SqlState::CRASH_SHUTDOWN,
+    SqlState::CANNOT_CONNECT_NOW,
     SqlState::T_R_DEADLOCK_DETECTED,
     SqlState::UNDEFINED_TABLE,
     SqlState::UNDEFINED_COLUMN,

@@ -118,8 +118,9 @@ fn rule(dice: &mut Dice, table: &Table, other: Option<&Table>) -> String {
     let row = if event == "INSERT" { "new" } else { "old" };
     let when = format!("{row}.{number} % 4 = {}", dice.number(0..4));
     let act = other.map(|other| simple(dice, other));
-    // A rule takes no constant of this type.
-    match act.filter(|act| !act.contains("regrole")) {
+    // A rule takes no constant of this type, and has tables of these names itself.
+    let taken = |act: &String| ["regrole", ".\"new\"", ".\"old\""].iter().all(|what| !act.contains(what));
+    match act.filter(taken) {
         Some(act) if dice.once_in(2) => format!("CREATE RULE a_rule AS ON {event} TO {name} DO ALSO {act}"),
         Some(act) if dice.once_in(2) => {
             format!("CREATE RULE a_rule AS ON {event} TO {name} WHERE {when} DO INSTEAD {act}")

@@ -55,6 +55,8 @@ pub(super) struct Transaction {
 pub(super) enum Fault {
     Kill,
     Terminate,
+    /// Stopped where it is, while its connections stay, for a while.
+    Stop,
     EndSessionsOfPrimary,
     EndSessionsOfReplica,
     CutPrimary,
@@ -62,6 +64,9 @@ pub(super) enum Fault {
     CutBroker,
     Purge,
     DeleteQueue,
+    /// The replica's server, where it is this case's own: killed and started again, or stopped where it is for a while.
+    KillReplica,
+    StopReplica,
 }
 
 #[derive(Clone, Debug)]
@@ -76,7 +81,7 @@ pub(super) struct Round {
 pub(super) struct Case {
     pub(super) seed: u64,
     pub(super) mode: Mode,
-    /// Whether the primary takes transactions in two phases.
+    /// Whether the primary takes transactions in two phases. Both have servers of their own then.
     pub(super) two_phases: bool,
     /// Which tables the replica has before.
     pub(super) there: There,
@@ -128,7 +133,7 @@ impl Case {
             }
             let faults = if number > 0 { dice.many(0..4) } else { 0 };
             let most = transactions.len();
-            let faults = (0..faults).map(|_| (dice.many(0..most), fault(dice, mode))).collect();
+            let faults = (0..faults).map(|_| (dice.many(0..most), fault(dice, &case))).collect();
             case.rounds.push(Round { transactions, faults });
         }
         case
@@ -207,11 +212,12 @@ fn transaction(dice: &mut Dice, case: &Case, merge: bool, round: usize) -> Trans
     Transaction { client: dice.many(0..CLIENTS), begin, steps, forgiving: !dice.once_in(8), end }
 }
 
-fn fault(dice: &mut Dice, mode: Mode) -> Fault {
+fn fault(dice: &mut Dice, case: &Case) -> Fault {
     let all = [
         Fault::Kill,
         Fault::Kill,
         Fault::Terminate,
+        Fault::Stop,
         Fault::EndSessionsOfPrimary,
         Fault::EndSessionsOfReplica,
         Fault::CutPrimary,
@@ -221,8 +227,11 @@ fn fault(dice: &mut Dice, mode: Mode) -> Fault {
         Fault::Purge,
         Fault::DeleteQueue,
     ];
-    let known = if mode == Mode::Broker { all.len() } else { 7 };
-    *dice.pick(&all[..known])
+    let mut known = all[..if case.mode == Mode::Broker { all.len() } else { 8 }].to_vec();
+    if case.two_phases {
+        known.extend([Fault::KillReplica, Fault::KillReplica, Fault::StopReplica]);
+    }
+    *dice.pick(&known)
 }
 
 /// As a script that may be read, and played with psql.
