@@ -134,9 +134,12 @@ async fn old_transactions_do_not_slow_what_is_done_with_each_batch() {
         SELECT 'r1', pg_current_snapshot() FROM generate_series(1, 20000); ANALYZE pgfanout.batch";
     primary.batch_execute(batches).await.unwrap();
     let report = include_str!("../../sql/primary/report.sql");
-    let name = "SELECT format('(%L, %L, %s, %L, %L)', name, \"position\", number, token, state) FROM pgfanout.replica";
+    let name = "SELECT format('(%L, %L, %s, %L, %L, ARRAY[%s], ARRAY[%s], ARRAY[0.1], 1)', name, \"position\", number, token,
+        state, number - 1, number) FROM pgfanout.replica";
     let name: String = primary.query_one(name, &[]).await.unwrap().get(0);
-    let report = pages(&primary, "(text, text, int8, text, text)", report, &name).await;
+    let report =
+        pages(&primary, "(text, text, int8, text, text, int8[], int8[], float8[], int8)", report, &name)
+            .await;
     eprintln!("pages: {save} to save a position, {pulse} to look at it, {report} to report it");
     assert!(save < 25 && pulse < 25 && report < 25, "pages: {save}, {pulse}, {report}");
 }
