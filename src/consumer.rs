@@ -7,6 +7,7 @@ use actix::{
     Message, Supervised, Supervisor, WeakAddr, WrapFuture as _,
 };
 use actix_rt::task::JoinHandle;
+use futures_util::StreamExt as _;
 use lapin::message::Delivery;
 
 use crate::{
@@ -125,9 +126,10 @@ impl Consumer {
 }
 
 /// Hands deliveries to the consumer, the next ones when it has finished with the last.
-async fn deliver(mut consumer: lapin::Consumer, address: WeakAddr<Consumer>) {
+async fn deliver(consumer: lapin::Consumer, address: WeakAddr<Consumer>) {
+    let mut chunks = consumer.ready_chunks(MOST_AT_ONCE);
     loop {
-        let deliveries = broker::next(&mut consumer, MOST_AT_ONCE).await;
+        let deliveries = broker::next(&mut chunks).await;
         let ended = deliveries.is_err();
         let Some(address) = address.upgrade() else { return };
         if address.send(Deliver(deliveries)).await.is_err() || ended {

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _, stream::ReadyChunks};
 use lapin::{
     BasicProperties, Channel, ChannelState, Connection, Consumer, ErrorKind,
-    message::Delivery,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions, QueuePurgeOptions},
     types::FieldTable,
 };
@@ -126,14 +125,36 @@ fn prefetch(broker: &config::Broker, replicas: usize) -> u16 {
 }
 
 /// The next deliveries that are there, at least one, in the queue's order; an error when the link broke
-/// or the queue is gone.
+/// or the queue is gone. That the consumer was cancelled its stream tells only once, perhaps right behind the last
+/// delivery: the chunks remember it, and have to be the same ones as long as it lives.
 ///
 /// # Errors
 /// When there will be no more.
-pub async fn next(consumer: &mut Consumer, most: usize) -> Result<Vec<Delivery>> {
-    let chunk = consumer.ready_chunks(most).next().await.unwrap_or_default();
+pub async fn next<T>(
+    chunks: &mut ReadyChunks<impl Stream<Item = lapin::Result<T>> + Unpin>,
+) -> Result<Vec<T>> {
+    let chunk = chunks.next().await.unwrap_or_default();
     if chunk.is_empty() {
         return Err(Error::Disconnected("broker: the queue is gone, or consuming was cancelled".to_owned()));
     }
     chunk.into_iter().collect::<Result<_, _>>().map_err(Error::broker("consuming"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use futures_util::{FutureExt as _, stream};
+
+    use super::*;
+
+    /// As a consumer does whose queue is deleted: it ends once, and says nothing after that.
+    #[test]
+    fn an_end_right_behind_a_delivery_is_not_missed() {
+        let mut told = vec![Poll::Ready(None), Poll::Ready(Some(Ok(1)))];
+        let consumer = stream::poll_fn(move |_| told.pop().unwrap_or(Poll::Pending));
+        let mut chunks = consumer.ready_chunks(16);
+        assert_eq!(next(&mut chunks).now_or_never().expect("it is there").expect("a delivery"), [1]);
+        assert!(next(&mut chunks).now_or_never().expect("it is not waited for").is_err());
+    }
 }
