@@ -134,28 +134,6 @@ impl Shape {
         Ok(shape)
     }
 
-    /// Reads the shape of the table of this name.
-    ///
-    /// # Errors
-    /// As [`Self::read`], or when there is no such table.
-    pub async fn find(
-        session: &Session,
-        (schema, table): (&str, &str),
-        columns: &[String],
-        key: &[String],
-    ) -> Result<Self> {
-        let statement = "SELECT coalesce(to_regclass(format('%I.%I', $1::text, $2::text)), 0)::oid";
-        let row = session.query_one("looking for a table", statement, &[&schema, &table]).await?;
-        match row.get(0) {
-            0 => Err(Error::Unfit(format!(
-                "{}: there is no table {}",
-                session.database(),
-                quote_names(schema, table)
-            ))),
-            oid => Self::read(session, (schema, table), oid, columns, key).await,
-        }
-    }
-
     /// Its name in SQL.
     #[must_use]
     pub fn quoted(&self) -> String {

@@ -1,6 +1,6 @@
 //! A replica, and whether its tables fit the primary's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{Findings, primary::Wanted, server};
 use crate::{
@@ -8,11 +8,7 @@ use crate::{
     error::{Error, Result},
     postgres::Session,
     replica::{
-        create::refusal_to_make,
-        definition::TableDefinition,
-        difference::{differences, missing_key},
-        filled::filled,
-        state,
+        create::refusal_to_make, definition::TableDefinition, difference::differences, filled::filled, state,
     },
 };
 
@@ -158,21 +154,16 @@ async fn tables(
             let remedy = format!("ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY");
             findings.error(&subject, "its policies would hide rows from its owner, too", remedy);
         }
-        let noted = ours.get(&(table.schema.clone(), table.name.clone()));
         let found = TableDefinition::find(session, &table.schema, &table.name, &table.key_columns).await?;
-        let key = found.as_ref().and_then(|found| missing_key(table, found));
-        let key = key.filter(|_| noted != Some(&true));
-        for difference in found.iter().flat_map(|found| differences(table, found)).chain(key) {
+        for difference in found.iter().flat_map(|found| differences(table, found)) {
             let text = format!(
                 "{}: the replica has {}, the primary {}",
                 difference.subject, difference.found, difference.expected
             );
             findings.error(&subject, text, difference.remedy);
         }
-        if noted.is_none()
-            && replica.existing_rows == ExistingRows::Refuse
-            && has_rows(session, table).await?
-        {
+        let is_ours = ours.contains(&(table.schema.clone(), table.name.clone()));
+        if !is_ours && replica.existing_rows == ExistingRows::Refuse && has_rows(session, table).await? {
             let remedy = format!("TRUNCATE {name}, or existing_rows = \"replace\" in the configuration");
             findings.error(&subject, "it holds rows that pgfanout did not write", remedy);
         }
@@ -180,20 +171,18 @@ async fn tables(
     Ok(())
 }
 
-/// The tables that are replicated already, or were until the primary dropped or renamed them, by schema and name; and
-/// whether each was made here, and gets its key when its rows are copied.
-async fn ours(server: &server::Server) -> Result<BTreeMap<(String, String), bool>> {
+/// The tables that are replicated already, or were until the primary dropped or renamed them, by schema and name.
+async fn ours(server: &server::Server) -> Result<BTreeSet<(String, String)>> {
     let session = &server.session;
     if !server.may_read("replicated_table").await? {
-        return Ok(BTreeMap::new());
+        return Ok(BTreeSet::new());
     }
-    let mut ours = BTreeMap::new();
-    if server.may_read("filled_table").await? {
-        ours.extend(filled(session).await?.into_iter().map(|(name, _)| (name, false)));
-    }
-    let statement = "SELECT schema_name, table_name, created AND copying FROM pgfanout.replicated_table";
+    let statement = "SELECT schema_name, table_name FROM pgfanout.replicated_table";
     let rows = session.query("reading the replicated tables", statement, &[]).await?;
-    ours.extend(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))));
+    let mut ours: BTreeSet<_> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    if server.may_read("filled_table").await? {
+        ours.extend(filled(session).await?.into_iter().map(|(name, _)| name));
+    }
     Ok(ours)
 }
 

@@ -27,14 +27,14 @@ pub(super) async fn compare(
     (followed, table): (&Followed, &Captured),
     existing: ExistingRows,
 ) -> Result<bool> {
-    let definition = definition(&source.control, table).await?;
+    let definition = definition(source, table).await?;
     let renamed = is_renamed(followed, table);
     replica.begin().await?;
     hold_still(&replica.session, table).await?;
     if renamed || followed.definition == ANEW {
         free_names(&replica.session, &definition).await?;
     }
-    let created = create_missing(&replica.session, &definition, followed.is_unfinished()).await?;
+    let created = create_missing(&replica.session, &definition).await?;
     if renamed && !created && !followed.gone {
         replace_rows(replica, table, existing).await?;
     }

@@ -158,13 +158,13 @@ impl Planner {
     }
 }
 
-/// Copies a chunk in one transaction, with the note that it was copied. The table has the shape that it has on the
-/// primary.
+/// Copies a chunk in one transaction, with the note that it was copied. `primary` is what the table looks
+/// like there.
 ///
 /// A row that changed while the table is copied is in the changelog since the copy's start: it is read
 /// again, so whichever of its states is copied here, or none, is right. Two rows that meet in another
-/// unique index, which the primary has, too, have both changed: either may be left out. A table without a key is one
-/// piece, and stands where that was read: what came before is not written again.
+/// unique index, which the primary has, too, have both changed: either may be left out. A table without a key is one piece, and stands where that
+/// was read: what came before is not written again.
 ///
 /// # Errors
 /// When a database fails, or the outcome is unknown: resume the plan.

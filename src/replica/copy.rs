@@ -1,8 +1,4 @@
-//! The initial copy: chunks, several at a time, then the key's index, the changes since the copy's start, and the other
-//! indexes.
-//!
-//! An index that is built when all rows are there costs a third of one that is kept while they come, and is smaller. A
-//! table that was there before has its own, and keeps them.
+//! The initial copy: chunks, several at a time, then the changes since its start, then the indexes.
 //!
 //! No transaction is long and no lock is held for long on either side. Whatever is killed, the copy goes
 //! on with the chunks that are not noted as copied.
@@ -16,8 +12,8 @@ use tokio_postgres::{Row, types::ToSql};
 use super::{
     catch_up::{Caught, catch_up_table},
     chunk::{Copied, Origin, Planner, copy_chunk},
-    create::{build_key, finish},
-    join::definition,
+    create::finish,
+    definition::TableDefinition,
     state::{self, Followed},
 };
 use crate::{
@@ -25,8 +21,7 @@ use crate::{
     error::{Error, Result},
     log,
     postgres::{Database, Session},
-    primary::source::{Captured, Source, Standing, captured, installation},
-    shape::Shape,
+    primary::source::{Source, Standing, installation},
 };
 
 /// How often the log says how far a copy came.
@@ -63,53 +58,26 @@ impl Copier {
     pub async fn copy(&self, table: &Rc<Followed>) -> Result<()> {
         let first = self.worker(table).await?;
         if !table.copying {
-            self.catch_up(&first.replica, table).await?;
-            return end(&first.replica, table).await;
+            return self.complete(&first.replica, table).await;
         }
-        let found = captured(&first.primary).await?.into_iter().find(|captured| captured.id == table.id);
-        // Or else its columns are not those that were noted here.
-        let same = found.filter(|captured| captured.definition == table.definition);
-        let captured = same.ok_or_else(|| self.altered(table))?;
-        let Worker { primary, replica } = self.copy_rows(first, table, &captured).await?;
-        if table.created {
-            let definition = definition(&primary, &captured).await?;
-            let builder = self.to.connect(&format!("pgfanout copy {}", self.replica)).await?;
-            build_key(&builder, &definition).await.map_err(table.to_blame())?;
-            let name = (captured.schema.as_str(), captured.table.as_str());
-            let shape = Shape::find(&replica, name, &captured.columns, &captured.key).await?;
-            self.catch_up(&replica, &table.shaped(shape)).await?;
-            // Rows of different moments might not be unique in the others.
-            finish(&builder, &definition).await.map_err(table.to_blame())?;
-        } else {
-            self.catch_up(&replica, table).await?;
-        }
-        end(&replica, table).await
-    }
-
-    /// Copies what is not copied yet.
-    async fn copy_rows(&self, first: Worker, table: &Rc<Followed>, captured: &Captured) -> Result<Worker> {
-        let name = (captured.schema.as_str(), captured.table.as_str());
-        let shape =
-            Shape::read(&first.primary, name, captured.relation, &captured.columns, &captured.key).await?;
-        let table = table.shaped(shape);
         let chunk_bytes = self.settings.chunk_bytes;
-        let (planner, copied) = Planner::resume(&first.replica, Rc::clone(&table), chunk_bytes).await?;
-        let mut others = Vec::new();
-        while 1 + others.len() < self.settings.workers.min(planner.expected_chunks()) {
-            others.push(self.worker(&table).await?);
+        let (planner, copied) = Planner::resume(&first.replica, Rc::clone(table), chunk_bytes).await?;
+        let mut workers = vec![first];
+        while workers.len() < self.settings.workers.min(planner.expected_chunks()) {
+            workers.push(self.worker(table).await?);
         }
-        let progress = Progress::start(&first.replica, &self.replica, &table, copied).await?;
+        let Some(first) = workers.first() else { return Ok(()) };
+        let progress = Progress::start(&first.replica, &self.replica, table, copied).await?;
         let origin = Origin {
             epoch: installation(&first.primary).await?.0,
             replica: self.replica.clone(),
-            conflicts: may_skip(&first, &table).await?,
+            conflicts: may_skip(first, table).await?,
         };
         let planner = Mutex::new(planner);
-        let workers = std::iter::once(&first).chain(&others);
-        let work = workers.map(|worker| worker.work(&table, &planner, &origin, &progress));
+        let work = workers.iter().map(|worker| worker.work(table, &planner, &origin, &progress));
         try_join_all(work).await.map_err(table.to_blame())?;
         progress.end();
-        Ok(first)
+        self.complete(&first.replica, table).await
     }
 
     async fn worker(&self, table: &Followed) -> Result<Worker> {
@@ -140,8 +108,9 @@ impl Copier {
         }
     }
 
-    /// Catches up with what changed since the copy began.
-    async fn catch_up(&self, replica: &Session, table: &Rc<Followed>) -> Result<()> {
+    /// Catches up with what changed since the copy began, then builds the secondary indexes: before, rows
+    /// of different moments might not be unique in them.
+    async fn complete(&self, replica: &Session, table: &Rc<Followed>) -> Result<()> {
         let source = Source::connect(&self.from, &self.replica).await?;
         self.compare_histories(&source.control, replica, table).await?;
         // Not where it stood when it was taken up: a table without a key moves by its copy.
@@ -154,25 +123,30 @@ impl Copier {
             match caught.map_err(table.to_blame())? {
                 Caught::To(batch, changes) if changes > SMALL_DELTA => from = Some(batch.to),
                 Caught::To(..) | Caught::Nothing => break,
-                Caught::Unfit => return Err(self.altered(table)),
+                Caught::Unfit => {
+                    return Err(Error::Disconnected(format!(
+                        "{}: table {} was altered, or its changes were trimmed, while it was copied",
+                        self.to.name,
+                        table.shape.quoted()
+                    )));
+                }
             }
         }
-        Ok(())
+        if table.created && table.copying {
+            self.build_indexes(&source, table).await?;
+        }
+        let ready = include_str!("../../sql/replica/end_copy.sql");
+        state::execute(replica, "ending a copy", ready, &[&table.id, &table.copy]).await.map(drop)
     }
 
-    fn altered(&self, table: &Followed) -> Error {
-        Error::Disconnected(format!(
-            "{}: table {} was altered, or its changes were trimmed, while it was copied",
-            self.to.name,
-            table.shape.quoted()
-        ))
+    async fn build_indexes(&self, source: &Source, table: &Rc<Followed>) -> Result<()> {
+        let captured = source.captured().await?.into_iter().find(|captured| captured.id == table.id);
+        let Some(captured) = captured else { return Ok(()) };
+        let reading = TableDefinition::read(&source.control, captured.relation, &captured.key);
+        let Some(definition) = reading.await? else { return Ok(()) };
+        let builder = self.to.connect(&format!("pgfanout copy {}", self.replica)).await?;
+        finish(&builder, &definition).await.map_err(table.to_blame())
     }
-}
-
-/// Notes that a table is ready to join the others.
-async fn end(replica: &Session, table: &Followed) -> Result<()> {
-    let ready = include_str!("../../sql/replica/end_copy.sql");
-    state::execute(replica, "ending a copy", ready, &[&table.id, &table.copy]).await.map(drop)
 }
 
 impl Worker {

@@ -1,7 +1,7 @@
 //! Makes a table that a replica does not have, and checks one that it has.
 
 use super::definition::{Index, Need, Partition, TableDefinition};
-use super::difference::{Difference, differences, missing_key, missing_partitions};
+use super::difference::{Difference, differences, missing_partitions};
 use crate::{
     error::{Error, Result},
     postgres::Session,
@@ -34,7 +34,7 @@ fn partition_by(key: Option<&str>) -> String {
 }
 
 impl TableDefinition {
-    /// The index by which rows are found.
+    /// The index by which rows are found: it has to be there before the first of them.
     #[must_use]
     pub fn key_index(&self) -> Option<&Index> {
         let mut key = self.key_columns.clone();
@@ -43,7 +43,7 @@ impl TableDefinition {
     }
 
     /// The statements that make the table, once its [`TableDefinition::needs`] are there: the table with its
-    /// partitions, sequences given to their columns, and checks.
+    /// partitions, sequences given to their columns, checks, and the index of the key.
     #[must_use]
     pub fn create_before_copy(&self) -> Vec<String> {
         let columns: Vec<_> = self.columns.iter().map(|column| column.declaration.as_str()).collect();
@@ -52,17 +52,14 @@ impl TableDefinition {
         statements.extend(self.partitions.iter().map(Partition::create));
         statements.extend(self.needs.iter().filter_map(|need| need.afterwards.clone()));
         statements.extend(self.checks.iter().map(|check| check.statement.clone()));
+        statements.extend(self.key_index().map(|index| index.statement.clone()));
         statements
     }
 
-    /// The statements that complete the table, the key's index first: all are cheaper when the rows are there.
+    /// The statements that complete the table: they are cheaper when the rows are there.
     #[must_use]
     pub fn create_after_copy(&self) -> Vec<String> {
-        self.key_index()
-            .into_iter()
-            .chain(self.secondary_indexes())
-            .map(|index| index.statement.clone())
-            .collect()
+        self.secondary_indexes().map(|index| index.statement.clone()).collect()
     }
 
     fn secondary_indexes(&self) -> impl Iterator<Item = &Index> {
@@ -96,17 +93,13 @@ pub fn in_order_of_creation(mut definitions: Vec<TableDefinition>) -> Vec<TableD
 
 /// Makes the table of the primary's `definition` on the replica, with all it needs, or makes sure that the one
 /// that is there can take the primary's rows; partitions it lacks are added. Says whether the table was made:
-/// then [`build_key`] and [`finish`] are due after the copy, and until then the table that is there is `unfinished`.
+/// then [`finish`] is due after the copy.
 ///
 /// In a transaction that the caller has begun: nothing stays behind unless it commits.
 ///
 /// # Errors
 /// [`Error::Unfit`] with all that is in the way and how to remove it; or the database's own refusal.
-pub async fn create_missing(
-    replica: &Session,
-    definition: &TableDefinition,
-    unfinished: bool,
-) -> Result<bool> {
+pub async fn create_missing(replica: &Session, definition: &TableDefinition) -> Result<bool> {
     replica.run("waiting to create a table", ONE_AT_A_TIME).await?;
     let created = match find_same(replica, definition).await? {
         Some(found) => {
@@ -122,17 +115,8 @@ pub async fn create_missing(
         }
     };
     // What was made is checked like what was found: a type may have been there, and be another.
-    refuse_differences(replica, definition, created || unfinished).await?;
+    refuse_differences(replica, definition).await?;
     Ok(created)
-}
-
-/// Builds the index of the key of a table that [`create_missing`] made, when its rows are copied: from then on changes
-/// find them. As [`finish`].
-///
-/// # Errors
-/// As [`finish`].
-pub async fn build_key(replica: &Session, definition: &TableDefinition) -> Result<()> {
-    build(replica, definition, definition.key_index().as_slice()).await
 }
 
 /// Completes a table that [`create_missing`] made: secondary indexes and the constraints that own them, each
@@ -142,14 +126,12 @@ pub async fn build_key(replica: &Session, definition: &TableDefinition) -> Resul
 /// # Errors
 /// [`Error::Unfit`] if something else has the name of an index; or the database's own refusal.
 pub async fn finish(replica: &Session, definition: &TableDefinition) -> Result<()> {
-    build(replica, definition, &definition.secondary_indexes().collect::<Vec<_>>()).await
-}
-
-async fn build(replica: &Session, definition: &TableDefinition, indexes: &[&Index]) -> Result<()> {
     let Some(found) = find_same(replica, definition).await? else {
         return Err(missing_again(replica, definition));
     };
-    for Index { table, name, statement, .. } in indexes.iter().filter(|index| !found.has_index(index)) {
+    for Index { table, name, statement, .. } in
+        definition.secondary_indexes().filter(|index| !found.has_index(index))
+    {
         let doing = format!(
             "building index {name} of {table} as the primary has it (if that can't be, remedy: build one of that \
              name there by hand) with: {statement}"
@@ -159,7 +141,7 @@ async fn build(replica: &Session, definition: &TableDefinition, indexes: &[&Inde
     let Some(found) = find_same(replica, definition).await? else {
         return Err(missing_again(replica, definition));
     };
-    match indexes.iter().find(|index| !found.has_index(index)) {
+    match definition.secondary_indexes().find(|index| !found.has_index(index)) {
         None => Ok(()),
         Some(index) => Err(unfit(
             replica,
@@ -204,12 +186,11 @@ async fn add_partitions(replica: &Session, primary: &TableDefinition, found: &Ta
     Ok(())
 }
 
-async fn refuse_differences(replica: &Session, primary: &TableDefinition, unfinished: bool) -> Result<()> {
+async fn refuse_differences(replica: &Session, primary: &TableDefinition) -> Result<()> {
     let Some(found) = find_same(replica, primary).await? else {
         return Err(missing_again(replica, primary));
     };
-    let mut differences = differences(primary, &found);
-    differences.extend(missing_key(primary, &found).filter(|_| !unfinished));
+    let differences = differences(primary, &found);
     if differences.is_empty() {
         return Ok(());
     }

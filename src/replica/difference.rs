@@ -83,27 +83,16 @@ pub fn differences(primary: &TableDefinition, replica: &TableDefinition) -> Vec<
             },
         ));
     }
+    if !primary.key_columns.is_empty() && replica.key_index().is_none() {
+        let key = quoted_key(primary);
+        let remedy = format!("CREATE UNIQUE INDEX ON {} ({key})", primary.table);
+        all.push(about("key", "no immediate unique index over it", &format!("({key})"), remedy));
+    }
     for partition in missing_partitions(primary, replica) {
         let subject = format!("partition {}", partition.table);
         all.push(about(&subject, "none", &partition.bound, partition.create()));
     }
     all
-}
-
-/// That the replica has nothing that says which row a key means: one that was made here gets it after its rows.
-#[must_use]
-pub fn missing_key(primary: &TableDefinition, replica: &TableDefinition) -> Option<Difference> {
-    if primary.key_columns.is_empty() || replica.kind != primary.kind || replica.key_index().is_some() {
-        return None;
-    }
-    let key = quoted_key(primary);
-    Some(Difference {
-        table: primary.table.clone(),
-        subject: "key".to_owned(),
-        found: "no immediate unique index over it".to_owned(),
-        expected: format!("({key})"),
-        remedy: format!("CREATE UNIQUE INDEX ON {} ({key})", primary.table),
-    })
 }
 
 /// What is found and expected, and the remedy.

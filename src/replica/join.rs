@@ -1,7 +1,7 @@
 //! Which tables a replica follows: those that are captured on the primary, made here where they are
 //! missing, compared where they are not, each copied before it joins the others.
 
-use std::{collections::BTreeSet, rc::Rc};
+use std::collections::BTreeSet;
 
 use tokio_postgres::types::ToSql;
 
@@ -271,14 +271,14 @@ async fn refuse_partition(replica: &Session, table: &Captured) -> Result<()> {
 
 /// Makes the table, or checks the one that is there, and notes the moment from which its copy starts.
 async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: ExistingRows) -> Result<()> {
-    let definition = definition(&source.control, table).await?;
+    let definition = definition(source, table).await?;
     let (rows, bytes) = table.size(&source.control).await?;
     // The moment is held on the primary before anything is noted here: no change after it is trimmed.
     let start = source.hold(&replica.name).await?;
     replica.begin().await?;
     hold_still(&replica.session, table).await?;
     free_names(&replica.session, &definition).await?;
-    let created = create_missing(&replica.session, &definition, false).await?;
+    let created = create_missing(&replica.session, &definition).await?;
     if !created {
         refuse_partition(&replica.session, table).await?;
         replace_rows(replica, table, existing).await?;
@@ -333,11 +333,9 @@ pub async fn cause(replica: &mut Replica, source: &Source, error: Error) -> Erro
         replica.renew().await?;
         let captured = source.captured().await?;
         let Some(table) = captured.iter().find(|table| table.id == of.id) else { return Ok(()) };
-        let definition = definition(&source.control, table).await?;
+        let definition = definition(source, table).await?;
         replica.begin().await?;
-        let unfinished = |followed: &Rc<Followed>| followed.id == of.id && followed.is_unfinished();
-        let unfinished = replica.tables.iter().any(unfinished);
-        let compared = create_missing(&replica.session, &definition, unfinished).await;
+        let compared = create_missing(&replica.session, &definition).await;
         if compared.as_ref().is_err_and(Error::is_refusal) {
             doubt(&replica.session, table.id).await?;
         }
@@ -390,8 +388,8 @@ async fn first_position(replica: &Replica, start: &Batch) -> Result<()> {
 }
 
 /// What the primary has.
-pub(super) async fn definition(primary: &Session, table: &Captured) -> Result<TableDefinition> {
-    let reading = TableDefinition::read(primary, table.relation, &table.key);
+pub(super) async fn definition(source: &Source, table: &Captured) -> Result<TableDefinition> {
+    let reading = TableDefinition::read(&source.control, table.relation, &table.key);
     reading.await?.ok_or_else(|| {
         Error::Disconnected(format!("primary: table {}.{} was dropped just now", table.schema, table.table))
     })

@@ -76,12 +76,11 @@ pub struct Position {
 }
 
 /// A table that is replicated here.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Followed {
     /// Its number on the primary.
     pub id: i32,
-    /// Its columns and key on the replica; of a table that is set aside perhaps not known, of one that is
-    /// [unfinished](Self::is_unfinished) without the key.
+    /// Its columns and key on the replica; of a table that is set aside perhaps not known.
     pub shape: Shape,
     /// The definition on the primary that it was checked against.
     pub definition: i64,
@@ -102,18 +101,6 @@ pub struct Followed {
 }
 
 impl Followed {
-    /// Whether it was made here, and gets its indexes when its rows are copied.
-    #[must_use]
-    pub const fn is_unfinished(&self) -> bool {
-        self.created && self.copying
-    }
-
-    /// The same with another shape, such as it has on the primary.
-    #[must_use]
-    pub fn shaped(&self, shape: Shape) -> Rc<Self> {
-        Rc::new(Self { shape, ..self.clone() })
-    }
-
     /// Its number and its name.
     #[must_use]
     pub fn named(&self) -> Named<'_> {
@@ -276,10 +263,7 @@ impl Replica {
         let Some(oid) = row.get::<_, Option<u32>>("oid") else {
             return Err(self.is_gone(row.get("id"), name));
         };
-        let (columns, mut key): (Vec<String>, Vec<String>) = (row.get("columns"), row.get("key_columns"));
-        if row.get("created") && row.get("copying") {
-            key.clear();
-        }
+        let (columns, key): (Vec<String>, Vec<String>) = (row.get("columns"), row.get("key_columns"));
         Shape::read(&self.session, name, oid, &columns, &key).await
     }
 

@@ -129,13 +129,12 @@ impl Pair {
         let name = (captured.schema.as_str(), captured.table.as_str());
         let (columns, key) = (&captured.columns, &captured.key);
         let here = Shape::read(&self.primary, name, captured.relation, columns, key).await?;
-        let there = match Shape::find(&self.replica, name, columns, key).await {
-            // One that is being copied has no key yet, and is asked for none.
-            Err(error @ Error::Unfit(_)) => {
-                return Err(self.position(captured.id).await?.err().map_or(error, Error::Unfit));
-            }
-            found => found?,
-        };
+        let oid = "SELECT coalesce(to_regclass(format('%I.%I', $1::text, $2::text)), 0)::oid";
+        let oid: u32 = self.replica.query_one("looking for a table", oid, &[&name.0, &name.1]).await?.get(0);
+        if oid == 0 {
+            return Err(Error::Unfit(format!("{}: there is no such table", self.replica.database())));
+        }
+        let there = Shape::read(&self.replica, name, oid, columns, key).await?;
         Ok(Subject { captured, here, there })
     }
 

@@ -4,7 +4,6 @@ use pgfanout_testbed::{eventually, world::World};
 
 use crate::{
     altered::until_mended,
-    bank::until_joined,
     support::{Mode, PATIENCE, begin, program, until_same, world},
 };
 
@@ -102,7 +101,7 @@ async fn a_table_that_was_taken_out_is_not_emptied_unasked() {
     let world = world(Mode::Broker, 1).build().await;
     world.primary().execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
     let mut pgfanout = begin(&world);
-    until_joined(&world, 1).await;
+    until_same(&world, &["t"]).await;
     pgfanout.kill9().await;
     pgfanout = program().run(&world.config().primary("exclude = [\"t\"]").write());
     pgfanout.wait_for_event("table_left", PATIENCE).await;

@@ -247,48 +247,6 @@ async fn a_copy_goes_on_in_the_middle_of_a_table_after_a_kill_of_the_replica() {
     goes_on(&world, &mut pgfanout, mark, &before).await;
 }
 
-/// What is made here has its key when its rows are there, and nobody is told meanwhile that it lacks one.
-#[tokio::test]
-async fn a_table_that_is_made_gets_its_key_after_its_rows() {
-    let world = world(Mode::Postgres, 1).build().await;
-    world.primary().execute("CREATE TABLE first (id int PRIMARY KEY)").await;
-    let config = world.config().more(SMALL_CHUNKS).write();
-    let mut pgfanout = program().run(&config);
-    until_following(&world).await;
-    let hold = "CREATE SEQUENCE chunk; CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
-        'BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(n) FROM pg_catalog.nextval(''public.chunk'') n WHERE n = 7;
-        RETURN new; END';
-        CREATE TRIGGER hold BEFORE INSERT ON pgfanout.copy_chunk FOR EACH ROW EXECUTE FUNCTION hold();
-        ALTER TABLE pgfanout.copy_chunk ENABLE ALWAYS TRIGGER hold";
-    world.replica(1).execute(hold).await;
-    let replica = world.replica(1).client().await;
-    let holder = world.replica(1).client().await;
-    holder.batch_execute("SELECT pg_advisory_lock(7)").await.unwrap();
-    world.primary().execute(BIG).await;
-    until_waits(world.replica(1), "advisory").await;
-    let indexes = "SELECT indexdef FROM pg_indexes WHERE tablename = 'big' ORDER BY 1";
-    assert!(replica.query(indexes, &[]).await.unwrap().is_empty());
-
-    let told = program().once("check", &config, &[]).await;
-    assert_eq!(told.code, Some(0), "{}{}", told.stdout, told.stderr);
-    let told = program().once("verify", &config, &["--table", "big"]).await;
-    assert!(told.stdout.contains("not copied there yet"), "{}{}", told.stdout, told.stderr);
-    let changed = "UPDATE big SET text = 'changed' WHERE id % 100 = 0; DELETE FROM big WHERE id = 1;
-        INSERT INTO big VALUES (0, 'new'), (20001, 'new'); UPDATE big SET id = 20002 WHERE id = 2;
-        ALTER TABLE big ADD more int DEFAULT 5";
-    world.primary().execute(changed).await;
-    pgfanout.kill9().await;
-    world.replica(1).execute("ALTER TABLE big ADD more int DEFAULT 5").await;
-    holder.batch_execute("SELECT pg_advisory_unlock(7)").await.unwrap();
-    let _pgfanout = program().run(&config);
-    until_following(&world).await;
-    until_same(&world, &["big"]).await;
-    let found = replica.query(indexes, &[]).await.unwrap();
-    let expected = world.primary().client().await.query(indexes, &[]).await.unwrap();
-    let text = |rows: &[tokio_postgres::Row]| rows.iter().map(|row| row.get(0)).collect::<Vec<String>>();
-    assert_eq!((text(&found), found.len()), (text(&expected), 1));
-}
-
 #[tokio::test]
 async fn a_copy_holds_no_transaction_open_on_the_primary() {
     let world = world(Mode::Broker, 1).build().await;

@@ -6,9 +6,9 @@ use pgfanout::{
     error::{Error, Result},
     postgres::{Database, Session},
     replica::{
-        create::{build_key, create_missing, finish},
+        create::create_missing,
         definition::TableDefinition,
-        difference::{Difference, differences, missing_key},
+        difference::{Difference, differences},
     },
 };
 use pgfanout_testbed::{
@@ -83,24 +83,10 @@ impl Pair {
     }
 
     pub(super) async fn create(&self, definition: &TableDefinition) -> Result<bool> {
-        self.create_or_go_on(definition, false).await
-    }
-
-    pub(super) async fn create_or_go_on(
-        &self,
-        definition: &TableDefinition,
-        unfinished: bool,
-    ) -> Result<bool> {
         self.replica.run("beginning", "ROLLBACK; BEGIN").await.unwrap();
-        let created = create_missing(&self.replica, definition, unfinished).await?;
+        let created = create_missing(&self.replica, definition).await?;
         self.replica.run("committing", "COMMIT").await.unwrap();
         Ok(created)
-    }
-
-    /// As when the rows are copied.
-    pub(super) async fn complete(&self, definition: &TableDefinition) -> Result<()> {
-        build_key(&self.replica, definition).await?;
-        finish(&self.replica, definition).await
     }
 
     pub(super) async fn refusal(&self, definition: &TableDefinition) -> String {
@@ -111,8 +97,7 @@ impl Pair {
     }
 
     pub(super) async fn differences(&self, primary: &TableDefinition) -> Vec<Difference> {
-        let found = self.on_replica(primary).await;
-        differences(primary, &found).into_iter().chain(missing_key(primary, &found)).collect()
+        differences(primary, &self.on_replica(primary).await)
     }
 
     /// The database as SQL, where that can be had.
