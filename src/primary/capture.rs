@@ -56,9 +56,11 @@ pub fn was_locked(error: &Error) -> bool {
     matches!(error.sqlstate(), Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED))
 }
 
-/// After how long an autovacuum that is in the way is told to give way: PostgreSQL does so when it looks for a deadlock.
-/// Before any limit of ours passes, or a large table would be captured hours later.
-const AUTOVACUUM_LIMIT: Duration = Duration::from_millis(100);
+/// Has an autovacuum that is in the way told to give way: PostgreSQL does so when it looks for a deadlock. Before any limit
+/// of ours passes, or a large table would be captured hours later. Only superusers may set it, as our role on the primary
+/// is.
+const AUTOVACUUM_GIVES_WAY: &str =
+    "SELECT set_config('deadlock_timeout', '100ms', true) WHERE current_setting('is_superuser') = 'on'";
 
 /// Runs `work` in a transaction that waits no longer for a lock than `lock_timeout`.
 pub(super) async fn bounded<T>(
@@ -66,11 +68,8 @@ pub(super) async fn bounded<T>(
     lock_timeout: Duration,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let begin = format!(
-        "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL deadlock_timeout = {}",
-        lock_timeout.as_millis(),
-        AUTOVACUUM_LIMIT.as_millis()
-    );
+    let begin =
+        format!("BEGIN; SET LOCAL lock_timeout = {}; {AUTOVACUUM_GIVES_WAY}", lock_timeout.as_millis());
     primary.run("beginning", &begin).await?;
     let result = work.await;
     let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
