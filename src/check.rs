@@ -14,9 +14,10 @@
 //! may, or a sentence. Keys may be added, and subjects; none will change its meaning.
 //!
 //! The broker is asked by its protocol for messages alone. So of policies there only those show that keep less than a
-//! thousand messages. What a queue drops is caught up. Its `consumer_timeout` does not show, and does no harm: a channel
-//! that it closes, since a replica was held up for so long, is opened again, and what was on it comes again. The guide
-//! tells [how to ask for it](crate::guide::three_machines#how-long-the-broker-waits), and what is enough.
+//! thousand messages. What a queue drops is caught up. Its `consumer_timeout` does not show: how to
+//! ask for it is told, and the guide has [what is enough](crate::guide::three_machines#how-long-the-broker-waits). It does
+//! no harm: a channel that it closes, since a replica was held up for so long, is opened again, and what was on it comes
+//! again.
 
 mod broker;
 mod primary;

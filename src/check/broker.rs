@@ -15,6 +15,11 @@ use crate::{
     publisher::BLOCKED,
 };
 
+/// What only the broker's own machine tells.
+const CONSUMER_TIMEOUT: &str = "its consumer_timeout can't be asked for from here: rabbitmqctl eval \
+    'application:get_env(rabbit, consumer_timeout).' tells it, in milliseconds; 1800000, as where nobody set it, is enough \
+    for most";
+
 /// What is found at the broker, if there is one.
 pub(super) async fn check(config: &Config) -> Option<Findings> {
     let broker = config.broker.as_ref()?;
@@ -76,6 +81,7 @@ async fn attempt(
                 broker.max_message_bytes
             );
             findings.ok("limits", text);
+            findings.ok("limits", CONSUMER_TIMEOUT);
         }
     }
 }

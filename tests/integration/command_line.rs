@@ -189,6 +189,10 @@ async fn a_check_says_that_all_is_well_or_what_is_missing_and_changes_nothing(mo
     assert!(stdout.ends_with("\nit will work; warnings: 4\n"), "{stdout}");
     assert_eq!((dump(world.primary()).await, dump(world.replica(1)).await), before);
     if mode == Mode::Broker {
+        assert!(
+            stdout.contains("consumer_timeout can't be asked for from here: rabbitmqctl eval"),
+            "{stdout}"
+        );
         assert_eq!(left_on_the_broker(&world).await, Vec::<String>::new());
     }
 
