@@ -227,7 +227,9 @@ impl Listening {
         let asked = self.probes.asked();
         let look = look(&self.control, &Since::all(self.from.clone())).await?;
         self.new_tables.note(look.made);
-        if look.tables.is_empty() && asked.is_none() {
+        // What tells of tables alone is passed on, too: positions would stay before it until it is too old.
+        let probed = asked.is_some() || look.made > 0;
+        if look.tables.is_empty() && !probed {
             return self.rest(&look.now).await;
         }
         if !look.altered.is_empty() {
@@ -237,7 +239,7 @@ impl Listening {
         self.new_tables.pass_on();
         let since = self.since.replace(self.pace.began());
         self.probes.answer(asked);
-        Ok(Next { since, probed: asked.is_some(), ..self.pass_on(1).await? })
+        Ok(Next { since, probed, ..self.pass_on(1).await? })
     }
 
     /// All up to now is passed on, with so many entries of the log.

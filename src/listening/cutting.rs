@@ -46,7 +46,7 @@ impl Listening {
             self.new_tables.note(look.made);
             match (look.trimmed, look.tables.is_empty()) {
                 (true, _) => return self.start_anew().await,
-                (false, true) if asked.is_none() => return self.rest(&look.now).await,
+                (false, true) if asked.is_none() && look.made == 0 => return self.rest(&look.now).await,
                 (false, _) => changed = look.tables,
             }
         }
@@ -62,7 +62,8 @@ impl Listening {
             self.new_tables.note(delta.made());
         }
         match cut {
-            Ok(Cut::Open(delta)) if delta.is_empty() && asked.is_none() => {
+            // What tells of tables alone is a batch, too: positions would stay before it until it is too old.
+            Ok(Cut::Open(delta)) if delta.is_empty() && delta.made() == 0 && asked.is_none() => {
                 let now = delta.to()?.clone();
                 delta.end().await?;
                 self.rest(&now).await

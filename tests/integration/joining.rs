@@ -117,8 +117,9 @@ const SOON: Duration = Duration::from_secs(15);
 /// However a table is made, and whether others are written meanwhile or not.
 async fn new_tables_follow_at_once(mode: Mode) {
     let world = world(mode, 1).build().await;
-    world.primary().execute("CREATE TABLE first (id int PRIMARY KEY)").await;
-    let _pgfanout = begin(&world);
+    let setup = "CREATE TABLE first (id int PRIMARY KEY); CREATE SCHEMA own; CREATE TABLE own.one (n int)";
+    world.primary().execute(setup).await;
+    let _pgfanout = program().run(&world.config().primary("exclude = [\"own.*\"]").write());
     until_joined(&world, 1).await;
     let (primary, replica) = (world.primary().client().await, world.replica(1).client().await);
     let made = [
@@ -142,6 +143,16 @@ async fn new_tables_follow_at_once(mode: Mode) {
     let logged: i64 = primary.query_one(logged, &[]).await.unwrap().get(0);
     assert_eq!(logged, 4, "neither temporary tables nor partitions are new tables");
     until_same(&world, &["first", "one", "two", "three", "four"]).await;
+
+    // Nor does what was logged for a table that nobody wants wait for replicas until it is old, and they are copied anew.
+    primary.batch_execute("CREATE TABLE own.two (n int)").await.unwrap();
+    let last = "SELECT max(xid::text::int8)::text FROM pgfanout.changelog";
+    let last: String = primary.query_one(last, &[]).await.unwrap().get(0);
+    let has = "SELECT pg_visible_in_snapshot($1::text::xid8, snapshot) FROM pgfanout.position";
+    eventually(SOON, "the replica stands behind it", async || {
+        replica.query_one(has, &[&last]).await.unwrap().get::<_, bool>(0)
+    })
+    .await;
 }
 
 #[tokio::test]
