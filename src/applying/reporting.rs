@@ -91,9 +91,11 @@ impl Applying {
             return self.catch_up(false).await;
         }
         self.missed = if told.published.is_subset_of(&position) { 0 } else { self.missed + 1 };
-        if self.missed >= PATIENCE || ready {
+        let lost = self.missed >= PATIENCE;
+        if lost || ready {
             self.missed = 0;
-            return self.catch_up(false).await;
+            // What is lost may be a batch without changes, which the replica has to pass all the same.
+            return self.catch_up(lost).await;
         }
         Ok(())
     }

@@ -130,6 +130,30 @@ async fn what_is_taken_away_at_the_broker_comes_back() {
     assert_no_copy(&pgfanout, mark);
 }
 
+#[tokio::test]
+async fn a_lost_message_of_no_change_holds_no_replica_back() {
+    let world = world(Mode::Broker, 2).build().await;
+    let setup = "CREATE TABLE t (id int PRIMARY KEY); CREATE SCHEMA own; CREATE TABLE own.zero (n int)";
+    world.primary().execute(setup).await;
+    let pgfanout = program().run(&world.config().primary("exclude = [\"own.*\"]").write());
+    until_following(&world).await;
+    let (vandal, mark) = (Vandal::new(&world).await, pgfanout.mark());
+    let primary = world.primary().client().await;
+    let replica = world.replica(1).client().await;
+    // The other one's still gets it: nothing tells the publisher.
+    vandal.unbind(&world, &world.queue(1)).await;
+    // What is logged of it makes a batch, so that replicas pass it before it is trimmed.
+    primary.batch_execute("CREATE TABLE own.one (n int)").await.unwrap();
+    let logged = "SELECT max(xid::text::int8)::text FROM pgfanout.changelog";
+    let logged: String = primary.query_one(logged, &[]).await.unwrap().get(0);
+    let has = "SELECT pg_visible_in_snapshot($1::text::xid8, snapshot) FROM pgfanout.position";
+    eventually(PATIENCE, "the replica stands behind it", async || {
+        replica.query_one(has, &[&logged]).await.unwrap().get::<_, bool>(0)
+    })
+    .await;
+    assert_no_copy(&pgfanout, mark);
+}
+
 /// Stands in for another process that applies to the replica.
 async fn stand_in(replica: &Database) -> tokio_postgres::Client {
     let client = replica.client().await;
