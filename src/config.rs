@@ -112,8 +112,19 @@ pub struct Broker {
     pub confirm_window: usize,
     /// How long changes may gather for the next batch under load.
     pub linger: Duration,
+    /// How bodies of messages travel.
+    pub compression: Compression,
     /// What messages are sealed with: the first makes seals, each is accepted. None: no seals.
     pub hmac_keys: Vec<Secret>,
+}
+
+/// How the bodies of messages travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// As they are.
+    None,
+    /// Compressed.
+    Zstd,
 }
 
 /// How the broker keeps a queue.

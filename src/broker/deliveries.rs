@@ -9,7 +9,7 @@ use lapin::{
     types::FieldTable,
 };
 
-use super::{NoPart, channel, connect, declare, part, queue_name};
+use super::{NoPart, channel, connect, declare, headers::part, queue_name};
 use crate::{
     batch::{PART_BYTES, Part},
     config,
@@ -38,6 +38,8 @@ pub struct Deliveries {
     channel: Channel,
     /// Those that may have sealed a message; none: seals do not matter.
     keys: Vec<Secret>,
+    /// How many bytes a body has at most.
+    largest: usize,
 }
 
 impl Deliveries {
@@ -75,7 +77,10 @@ impl Deliveries {
                 .map_err(Error::broker(&format!("consuming {queue}")))
         };
         let consumer = within(ANSWER_LIMIT, "broker: consuming", consuming).await?;
-        Ok((Self { _connection: connection, channel, keys: broker.hmac_keys.clone() }, consumer))
+        let keys = broker.hmac_keys.clone();
+        let largest =
+            usize::try_from(broker.max_message_bytes).unwrap_or(usize::MAX).saturating_add(PART_BYTES);
+        Ok((Self { _connection: connection, channel, keys, largest }, consumer))
     }
 
     /// The part that a message is.
@@ -83,7 +88,7 @@ impl Deliveries {
     /// # Errors
     /// When it is none.
     pub fn part(&self, properties: &BasicProperties, body: Vec<u8>) -> Result<Part, NoPart> {
-        part(properties, body, &self.keys)
+        part(properties, body, &self.keys, self.largest)
     }
 
     /// Acknowledges the delivery and all before it.

@@ -2,10 +2,13 @@
 
 use lapin::{
     BasicProperties,
-    types::{AMQPValue, FieldTable},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::seal::{self, is_genuine, seal};
+use super::{
+    encoding::decode,
+    seal::{self, is_genuine, seal},
+};
 use crate::{
     batch::{Batch, Part},
     secret::Secret,
@@ -27,13 +30,27 @@ pub enum NoPart {
     /// A newer version of the program made it.
     #[error("a message of a newer format than the {FORMAT} that this program reads")]
     Newer,
+    /// The body is not what its content-encoding says, or of one that this program does not know.
+    #[error("a message whose body is not of the content-encoding that it names, or of one that is not zstd")]
+    Encoding,
+    /// The body is larger than any that we publish.
+    #[error(
+        "a message whose body is too large once it is decompressed; give the publisher and the replica the same \
+         max_message_bytes"
+    )]
+    TooLarge,
     /// There are keys, and none of them made this message.
     #[error("a message whose HMAC is of no key that we have")]
     Forged,
 }
 
-/// The properties of the part's message, sealed where there is a key.
-pub(super) fn properties(part: &Part, timestamp: u64, key: Option<&Secret>) -> BasicProperties {
+/// The properties of the part's message with the body that is sent, sealed where there is a key.
+pub(super) fn properties(
+    part: &Part,
+    (body, encoding): (&[u8], Option<&str>),
+    timestamp: u64,
+    key: Option<&Secret>,
+) -> BasicProperties {
     let batch = &part.batch;
     let id = format!("{}.{}.{}", batch.epoch, batch.number, part.number);
     let text = |text: &str| AMQPValue::LongString(text.into());
@@ -48,22 +65,32 @@ pub(super) fn properties(part: &Part, timestamp: u64, key: Option<&Secret>) -> B
     headers.insert("pgfanout-part".into(), AMQPValue::LongLongInt(part.number.into()));
     headers.insert("pgfanout-last".into(), AMQPValue::Boolean(part.last));
     headers.insert("pgfanout-tables".into(), text(&print_tables(&part.tables)));
-    if let Some(seal) = key.and_then(|key| seal(key, &headers, &part.body)) {
+    if let Some(seal) = key.and_then(|key| seal(key, &headers, body)) {
         headers.insert(seal::HEADER.into(), text(&seal));
     }
-    BasicProperties::default()
+    let properties = BasicProperties::default()
         .with_delivery_mode(2)
         .with_content_type("application/x-ndjson".into())
         .with_message_id(id.as_str().into())
         .with_timestamp(timestamp)
-        .with_headers(headers)
+        .with_headers(headers);
+    match encoding {
+        Some(encoding) => properties.with_content_encoding(encoding.into()),
+        None => properties,
+    }
 }
 
-/// The part that a message is. Where there are keys, one of them must have made it.
+/// The part that a message is, of a body of at most so many bytes once it is decompressed. Where there are keys, one of
+/// them must have made it.
 ///
 /// # Errors
 /// When it is none.
-pub fn part(properties: &BasicProperties, body: Vec<u8>, keys: &[Secret]) -> Result<Part, NoPart> {
+pub fn part(
+    properties: &BasicProperties,
+    body: Vec<u8>,
+    keys: &[Secret],
+    largest: usize,
+) -> Result<Part, NoPart> {
     let empty = FieldTable::default();
     let headers = properties.headers().as_ref().unwrap_or(&empty);
     // Before all else, which may have another meaning there.
@@ -93,6 +120,8 @@ pub fn part(properties: &BasicProperties, body: Vec<u8>, keys: &[Secret]) -> Res
         return Err(NoPart::Header("pgfanout-last"));
     };
     let tables = read_tables(text(headers, "pgfanout-tables")?).ok_or(NoPart::Header("pgfanout-tables"))?;
+    let encoding = properties.content_encoding().as_ref().map(ShortString::as_str);
+    let body = decode(body, encoding, largest)?;
     Ok(Part { batch, number, last: *last, tables, body })
 }
 
@@ -149,9 +178,9 @@ mod tests {
     #[test]
     fn a_part_comes_back_from_its_message() {
         let example = example();
-        let properties = properties(&example, 0, None);
+        let properties = properties(&example, (b"{}\n", None), 0, None);
         assert_eq!(*properties.delivery_mode(), Some(2), "persistent");
-        assert_eq!(part(&properties, b"{}\n".to_vec(), &[]), Ok(example));
+        assert_eq!(part(&properties, b"{}\n".to_vec(), &[], 3), Ok(example));
     }
 
     #[test]
@@ -162,7 +191,7 @@ mod tests {
             (0..500).map(|n: i64| (9_000_000_000 + n).to_string()).collect::<Vec<_>>().join(",");
         part.batch.to = format!("9000000000:9000001000:{in_progress}").parse().expect("a snapshot");
         part.batch.from = part.batch.to.clone();
-        let headers = properties(&part, 0, None).headers().clone().expect("headers");
+        let headers = properties(&part, (b"{}\n", None), 0, None).headers().clone().expect("headers");
         let length = |value: &AMQPValue| match value {
             AMQPValue::LongString(text) => text.as_bytes().len(),
             _ => 8,
@@ -175,16 +204,16 @@ mod tests {
     #[test]
     fn a_message_without_its_headers_is_refused_by_name() {
         assert_eq!(
-            part(&BasicProperties::default(), Vec::new(), &[]),
+            part(&BasicProperties::default(), Vec::new(), &[], 0),
             Err(NoPart::Header("pgfanout-format"))
         );
-        let whole = properties(&example(), 0, None);
+        let whole = properties(&example(), (b"{}\n", None), 0, None);
         let headers = whole.headers().clone().expect("headers");
         for name in headers.inner().keys() {
             let mut fewer = headers.inner().clone();
             fewer.remove(name.as_str());
             let properties = BasicProperties::default().with_headers(fewer.into());
-            let error = part(&properties, Vec::new(), &[]).expect_err("refused");
+            let error = part(&properties, Vec::new(), &[], 0).expect_err("refused");
             assert_eq!(error.to_string(), format!("a message with missing or malformed header {name}"));
         }
     }

@@ -5,6 +5,7 @@
 
 mod confirming;
 mod deliveries;
+mod encoding;
 mod headers;
 mod publishing;
 mod seal;
@@ -278,6 +279,7 @@ mod tests {
             queue_max_bytes: 4096,
             confirm_window: 1,
             linger: std::time::Duration::ZERO,
+            compression: config::Compression::None,
             hmac_keys: Vec::new(),
         };
         let arguments = arguments(&broker, "x.rejected");

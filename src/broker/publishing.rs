@@ -12,6 +12,7 @@ use super::{
     bind, channel,
     confirming::{CONFIRM_LIMIT, Confirmed, Confirming, unless_blocked},
     connect, declare,
+    encoding::Encoder,
     headers::properties,
 };
 use crate::{
@@ -34,6 +35,7 @@ pub struct Publishing {
     replicas: Vec<String>,
     bound: Instant,
     confirming: Confirming,
+    encoder: Encoder,
     /// What messages are sealed with.
     key: Option<Secret>,
 }
@@ -60,6 +62,7 @@ impl Publishing {
             exchange: broker.exchange.clone(),
             replicas: replicas.to_vec(),
             bound: Instant::now(),
+            encoder: Encoder::new(broker.compression)?,
             key: broker.hmac_keys.first().cloned(),
         })
     }
@@ -121,12 +124,12 @@ impl Publishing {
         }
         let room = self.confirming.room().await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
-        let properties = properties(part, now, self.key.as_ref());
+        let (body, encoding) = self.encoder.encode(&part.body);
+        let properties = properties(part, (&body, encoding), now, self.key.as_ref());
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let exchange = self.exchange.as_str();
         let publishing = async {
-            let sent =
-                self.channel.basic_publish(exchange.into(), "".into(), options, &part.body, properties);
+            let sent = self.channel.basic_publish(exchange.into(), "".into(), options, &body, properties);
             sent.await.map_err(Error::broker("publishing"))
         };
         let publishing = within(CONFIRM_LIMIT, "broker: publishing", publishing);

@@ -1,7 +1,7 @@
 //! `[broker]`
 
 use super::{
-    Broker, QueueType,
+    Broker, Compression, QueueType,
     amqp_url::{self, AmqpUrl},
     environment::substitute,
     password,
@@ -13,6 +13,8 @@ use std::time::Duration;
 use crate::secret::Secret;
 
 const QUEUE_TYPE: [(&str, QueueType); 2] = [("classic", QueueType::Classic), ("quorum", QueueType::Quorum)];
+
+const COMPRESSION: [(&str, Compression); 2] = [("none", Compression::None), ("zstd", Compression::Zstd)];
 
 /// AMQP names are short strings of 255 bytes, and a queue's name is this, a dot and a replica's name.
 const MAX_EXCHANGE_BYTES: usize = 127;
@@ -33,6 +35,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Broker> {
     let queue_max_bytes = section.integer("queue_max_bytes", 1 << 30, 1 << 20..=1 << 50);
     let confirm_window = section.integer("confirm_window", 64, 1..=10_000);
     let linger = section.integer("linger_ms", 100, 0..=10_000);
+    let compression = section.choice("compression", &COMPRESSION).unwrap_or(Compression::None);
     let hmac_keys = hmac_keys(section);
     section.finish();
     Some(Broker {
@@ -45,6 +48,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Broker> {
         queue_max_bytes,
         confirm_window: usize::try_from(confirm_window).ok()?,
         linger: Duration::from_millis(linger),
+        compression,
         hmac_keys,
     })
 }

@@ -1,5 +1,6 @@
 //! What a listener on the exchange receives, byte for byte.
 
+mod compressed;
 mod formats;
 mod hostile;
 pub(crate) mod listener;
