@@ -300,8 +300,9 @@ fn is_json_number(text: &str) -> bool {
 }
 
 fn push_string(text: &str, out: &mut Vec<u8>) {
-    let plain = !text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\');
-    if plain {
+    // All of it, without a way out: so it is looked at many bytes at a time.
+    let special = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+    if !text.bytes().fold(false, |found, byte| found | special(byte)) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
