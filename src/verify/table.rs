@@ -10,6 +10,8 @@ use futures_util::{
     future::{try_join, try_join3},
 };
 
+use tokio_postgres::error::SqlState;
+
 use super::{
     outcome::TableOutcome,
     pair::{Finding, LOCKED, Look, Pair, Subject, is_locked},
@@ -41,6 +43,10 @@ const STANDING: Duration = Duration::from_secs(10);
 
 /// How often a replica's position is read meanwhile.
 const INTERVAL: Duration = Duration::from_millis(20);
+
+/// The classes of SQLSTATE of a statement that no longer fits the table: names and types (42), schemas (3F), plans (0A),
+/// and what a catalog lost while it was read (XX).
+const ALTERED: [&str; 4] = ["42", "3F", "0A", "XX"];
 
 /// What stands for a row of a table without a key, whose name is all that it holds.
 const NAMELESS: &str = "a row without a key";
@@ -118,18 +124,34 @@ async fn compare(pair: &Pair, captured: &Captured, options: &Options) -> Result<
     let subject = match patiently(async || pair.subject(captured).await).await {
         Ok(subject) => subject,
         Err(Error::Unfit(why)) => return Ok(not_compared(why)),
-        Err(error) if is_locked(&error) => return Ok(not_compared(LOCKED.to_owned())),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Ok(not_compared(lies_with_table(error)?)),
     };
     let outcome = TableOutcome { table: name.clone(), ..TableOutcome::default() };
     let mut comparison = Comparison { pair, table: &subject, options, outcome, stuck: false };
-    match comparison.all_ranges().await {
-        Err(stopped) if is_locked(&stopped.error) => {
-            comparison.outcome.not_compared = Some(LOCKED.to_owned());
-        }
-        ended => ended?,
+    if let Err(Stopped { error, after }) = comparison.all_ranges().await {
+        let why = lies_with_table(error).map_err(|error| Stopped { error, after })?;
+        comparison.outcome.not_compared = Some(why);
     }
     Ok(comparison.outcome)
+}
+
+/// Why a table can't be compared, where others can: what a database answers to reading it, but for what passes, is about
+/// the table.
+fn lies_with_table(error: Error) -> Result<String> {
+    if is_locked(&error) {
+        return Ok(LOCKED.to_owned());
+    }
+    if error.answer().is_none() || !error.needs_operator() {
+        return Err(error);
+    }
+    let remedy = match error.sqlstate() {
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => "; let the role read the table",
+        Some(state) if ALTERED.contains(&&state.code()[..2]) => {
+            "; where the table was dropped or altered meanwhile, verify again"
+        }
+        _ => "",
+    };
+    Ok(format!("{}{remedy}", error.chain()))
 }
 
 /// Reads again what gave way to a lock, as a TRUNCATE takes it, but not for ever.

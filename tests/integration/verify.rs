@@ -20,6 +20,7 @@ use crate::{
     writing::{Writer, transaction},
 };
 
+mod altered;
 mod interrupted;
 mod schedule;
 
