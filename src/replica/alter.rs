@@ -3,9 +3,10 @@
 use tokio_postgres::types::ToSql;
 
 use super::{
-    create::create_missing,
+    create::{alter_empty, create_missing},
+    empty::empty,
     filled::{hold_still, note_filled},
-    join::{definition, replace_rows},
+    join::{definition, holds_rows, replace_rows},
     names::free_names,
     state::{ANEW, Followed, Replica},
 };
@@ -34,12 +35,26 @@ pub(super) async fn compare(
     if renamed || followed.definition == ANEW {
         free_names(&replica.session, &definition).await?;
     }
+    let gets_key = followed.created && !followed.gone && !renamed && gets_first_key(followed, table);
+    if gets_key {
+        empty(&replica.session, &[(table.id, &table.schema, &table.table)]).await?;
+    }
+    // A migration's statements may come one by one. What pgfanout made, and has no rows, is altered as the primary's was.
+    if followed.created && !followed.gone && !renamed && !holds_rows(&replica.session, table).await? {
+        let statements = alter_empty(&replica.session, &definition).await?;
+        if statements > 0 {
+            let (replica, table) = (&replica.name, &definition.table);
+            let told = "the table has no rows, and was altered as the primary's was";
+            tracing::info!(event = "table_altered", replica, table, statements, "{told}");
+        }
+    }
     let created = create_missing(&replica.session, &definition).await?;
     if renamed && !created && !followed.gone {
         replace_rows(replica, table, existing).await?;
     }
     let anew = renamed
         || created
+        || gets_key
         || followed.definition == ANEW
         // Its own position may have passed that already, with changes of other tables.
         || table.rewritten_definition.is_some_and(|since| since > followed.definition)
@@ -57,6 +72,12 @@ pub(super) async fn compare(
 /// Whether it has another name on the primary than here.
 pub(super) fn is_renamed(followed: &Followed, table: &Captured) -> bool {
     (&followed.shape.schema, &followed.shape.table) != (&table.schema, &table.table)
+}
+
+/// Whether it had no key, and has one now: its rows are all copied anew.
+fn gets_first_key(followed: &Followed, table: &Captured) -> bool {
+    // Of a table that does not fit what was noted of it, neither columns nor key are known.
+    followed.shape.is_keyless() && !followed.shape.columns.is_empty() && !table.key.is_empty()
 }
 
 /// Whether a column that is new on the primary holds something else here than it began with there. Rows that were

@@ -119,6 +119,33 @@ pub async fn create_missing(replica: &Session, definition: &TableDefinition) -> 
     Ok(created)
 }
 
+/// Alters a table that is there, and has no rows, to take the primary's: nothing can be lost, nor take long. What else
+/// differs is left for [`create_missing`] to tell. Returns how many statements that took.
+///
+/// In a transaction that the caller has begun.
+///
+/// # Errors
+/// When the replica refuses one of them.
+pub(super) async fn alter_empty(replica: &Session, definition: &TableDefinition) -> Result<usize> {
+    let Some(found) = find_same(replica, definition).await? else { return Ok(0) };
+    let differences = differences(definition, &found);
+    // The index that the primary has, where none can have its name.
+    let key = definition.key_index().filter(|_| found.indexes.is_empty());
+    let alteration = |difference: &Difference| match key {
+        Some(key) if difference.is_of_key() => Some(key.statement.clone()),
+        _ => difference.is_of_columns().then(|| difference.remedy.clone()),
+    };
+    let statements: Vec<String> = differences.iter().filter_map(alteration).collect();
+    if !statements.is_empty() {
+        replica.run("waiting to alter a table", ONE_AT_A_TIME).await?;
+        make_needs(replica, definition).await?;
+    }
+    for statement in &statements {
+        execute(replica, definition, statement).await?;
+    }
+    Ok(statements.len())
+}
+
 /// Completes a table that [`create_missing`] made: secondary indexes and the constraints that own them, each
 /// in a transaction of its own if `replica` is in none, so that one that is built stays built. Doing it again
 /// is harmless. The session's time limit must leave time for building an index.

@@ -4,6 +4,10 @@ use std::fmt;
 
 use super::definition::{Column, Need, Partition, TableDefinition};
 
+/// The subjects of differences that lie with the table alone: its key; and before a column's name.
+const KEY: &str = "key";
+const COLUMN: &str = "column ";
+
 /// One reason why rows of the primary don't fit, with the statement that removes it. Prints as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -29,6 +33,18 @@ impl Difference {
             expected: "it".to_owned(),
             remedy: need.statement.clone()?,
         })
+    }
+}
+
+impl Difference {
+    /// Whether it is the key, and no index is over it.
+    pub(super) fn is_of_key(&self) -> bool {
+        self.subject == KEY
+    }
+
+    /// Whether altering the table's columns, or adding an index to it, removes it.
+    pub(super) fn is_of_columns(&self) -> bool {
+        self.is_of_key() || self.subject.starts_with(COLUMN)
     }
 }
 
@@ -61,14 +77,14 @@ pub fn differences(primary: &TableDefinition, replica: &TableDefinition) -> Vec<
     for column in &primary.columns {
         let found = replica.columns.iter().find(|other| other.name == column.name);
         all.extend(column_difference(&primary.table, column, found).map(|(found, expected, remedy)| {
-            about(&format!("column {}", column.quoted), &found, &expected, remedy)
+            about(&format!("{COLUMN}{}", column.quoted), &found, &expected, remedy)
         }));
     }
     for column in replica.columns.iter().filter(|column| column.required) {
         if !primary.columns.iter().any(|other| other.name == column.name) {
             let remedy =
                 format!("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL", primary.table, column.quoted);
-            let subject = format!("column {}", column.quoted);
+            let subject = format!("{COLUMN}{}", column.quoted);
             all.push(about(&subject, "it NOT NULL without a default", "no such column", remedy));
         }
     }
@@ -86,7 +102,7 @@ pub fn differences(primary: &TableDefinition, replica: &TableDefinition) -> Vec<
     if !primary.key_columns.is_empty() && replica.key_index().is_none() {
         let key = quoted_key(primary);
         let remedy = format!("CREATE UNIQUE INDEX ON {} ({key})", primary.table);
-        all.push(about("key", "no immediate unique index over it", &format!("({key})"), remedy));
+        all.push(about(KEY, "no immediate unique index over it", &format!("({key})"), remedy));
     }
     for partition in missing_partitions(primary, replica) {
         let subject = format!("partition {}", partition.table);

@@ -312,18 +312,22 @@ pub(super) async fn replace_rows(replica: &Replica, table: &Captured, existing: 
     if existing == ExistingRows::Replace || filled(&replica.session).await?.iter().any(is_same) {
         return empty(&replica.session, &[(table.id, &table.schema, &table.table)]).await;
     }
-    let table = quote_names(&table.schema, &table.table);
-    let any = format!("SELECT EXISTS (SELECT FROM {table})");
-    let row = replica.session.query_one("looking into a table", &any, &[]).await?;
-    match row.get(0) {
-        false => Ok(()),
-        true => Err(Error::Unfit(format!(
-            "{}: table {table} holds rows that pgfanout did not write; empty it (TRUNCATE {table}), \
-             or set existing_rows = \"replace\" for replica {} to have them replaced by the primary's",
-            replica.session.database(),
-            replica.name
-        ))),
+    if !holds_rows(&replica.session, table).await? {
+        return Ok(());
     }
+    let table = quote_names(&table.schema, &table.table);
+    Err(Error::Unfit(format!(
+        "{}: table {table} holds rows that pgfanout did not write; empty it (TRUNCATE {table}), \
+         or set existing_rows = \"replace\" for replica {} to have them replaced by the primary's",
+        replica.session.database(),
+        replica.name
+    )))
+}
+
+/// Whether a table that is there has any row.
+pub(super) async fn holds_rows(replica: &Session, table: &Captured) -> Result<bool> {
+    let any = format!("SELECT EXISTS (SELECT FROM {})", quote_names(&table.schema, &table.table));
+    Ok(replica.query_one("looking into a table", &any, &[]).await?.get(0))
 }
 
 /// Why a table is refused, where comparing it with the primary's shows that; what is open on the replica is given up.

@@ -34,6 +34,7 @@ mod links;
 mod load;
 mod lost_answers;
 mod messages;
+mod migrating;
 mod own_columns;
 mod packaging;
 mod passwords;
