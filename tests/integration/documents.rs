@@ -18,6 +18,7 @@ mod commands;
 mod guide;
 mod json;
 mod log_events;
+mod make;
 mod security;
 
 /// The text of a file of the project.
