@@ -26,7 +26,7 @@ SELECT
         WHERE current_setting(s.name) = s.unwise
     ) AS unwise,
     ARRAY(
-        SELECT format('ALTER SYSTEM SET %s = on', s.name)
+        SELECT format('ALTER SYSTEM SET %s = on; SELECT pg_reload_conf()', s.name)
         FROM (VALUES ('fsync'), ('full_page_writes'), ('track_activities')) s (name)
         WHERE current_setting(s.name) = 'off'
     ) AS remedies,

@@ -81,7 +81,7 @@ pub enum Command {
 
     /// Show where every replica stands, also while `run` is down
     ///
-    /// Asks the databases and the broker themselves.
+    /// Asks the databases and the broker themselves. On a terminal that is too narrow for all columns some are left out.
     #[command(after_help = EXIT_CODES)]
     Status {
         /// The configuration.

@@ -90,11 +90,7 @@
 //!   `joining`. `percent` goes by rows where the table's statistics on the primary know their number, and
 //!   else by bytes. Rates are those of the last minute; null if nothing was copied in it.
 
-use std::{
-    env,
-    io::{self, IsTerminal as _},
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -150,12 +146,7 @@ pub struct Status {
 /// seconds at most.
 pub async fn status(config: &Config, json: bool) -> (String, bool) {
     let status = Status::read(config).await;
-    let printed = if json {
-        object(&status)
-    } else {
-        let colours = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none();
-        text::print(&status, colours)
-    };
+    let printed = if json { object(&status) } else { text::print(&status, text::Paper::output()) };
     (printed, status.follows)
 }
 

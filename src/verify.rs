@@ -24,6 +24,8 @@
 
 use std::io::{self, Write as _};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::{
     cli::{Failure, VerifyOptions as Options, named_replica, table_patterns},
     config::{Config, Replica},
@@ -35,6 +37,7 @@ use crate::{
 use self::{
     outcome::{Outcome, ReplicaOutcome},
     pair::Pair,
+    table::Reached,
 };
 
 mod outcome;
@@ -42,16 +45,29 @@ mod pair;
 pub mod schedule;
 mod table;
 
-/// Compares, prints, and says whether all replicas are proved to be right.
+/// Compares, prints, and says whether all replicas are proved to be right, until told to end by SIGINT or SIGTERM.
 ///
 /// # Errors
-/// When there is no such replica or table, or a database fails.
+/// When there is no such replica or table, a database fails, or it is told to end: with the command that goes on.
 pub async fn verify(config: Config, options: &Options) -> Result<bool, Failure> {
-    let replicas = replicas(&config, options)?;
-    let patterns = table_patterns(&config, &options.tables)?;
+    let waiting = |error| Error::Unfit(format!("waiting for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(waiting)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(waiting)?;
+    let reached = Reached::default();
+    tokio::select! {
+        done = verify_all(&config, options, &reached) => return done,
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Err(reached.resumable(Error::Disconnected("interrupted".to_owned())).into())
+}
+
+async fn verify_all(config: &Config, options: &Options, reached: &Reached) -> Result<bool, Failure> {
+    let replicas = replicas(config, options)?;
+    let patterns = table_patterns(config, &options.tables)?;
     let mut outcome = Outcome { right: true, replicas: Vec::new() };
     for replica in replicas {
-        let found = verify_replica(&config, replica, &patterns, options).await?;
+        let found = verify_replica(config, replica, &patterns, options, reached).await?;
         outcome.right &= found.is_right();
         outcome.replicas.push(found);
     }
@@ -74,6 +90,7 @@ async fn verify_replica(
     replica: &Replica,
     patterns: &[Pattern],
     options: &Options,
+    reached: &Reached,
 ) -> Result<ReplicaOutcome, Failure> {
     let pair = Pair::connect(&config.primary.database, replica).await?;
     let captured = pair.captured().await?;
@@ -96,9 +113,8 @@ async fn verify_replica(
         let _ = writeln!(io::stdout(), "replica {}", replica.name);
     }
     for captured in meant {
-        let found = table::verify(&pair, captured, options).await;
-        let found =
-            found.map_err(|stopped| stopped.resumable(&format!("{}.{}", captured.schema, captured.table)))?;
+        let found = table::verify(&pair, captured, options, reached).await;
+        let found = found.map_err(|error| reached.resumable(error))?;
         if !options.json {
             let _ = write!(io::stdout(), "{}", found.text());
         }

@@ -7,7 +7,7 @@ use super::{
     primary::{BrokenTable, Changelog, LastBatch, Primary, PrimaryState, Publisher},
     recent::{Moved, Recent},
     replica::{Isolated, Position, Replica},
-    text::print,
+    text::{Paper, print},
     units,
 };
 
@@ -251,7 +251,7 @@ fn example() -> Status {
 #[test]
 fn the_whole_fits_on_a_screen() {
     let expected = "\
-primary  reachable  publisher held up by the broker, 3 tables captured, 1,235 changes/s, changelog about 1,200 entries in 512.0 KiB, last batch 7 1.5 s ago
+primary  reachable  publisher held up by the broker, 3 tables captured, 1,235 changes/s, changelog about 1,200 entries in 512.0 KiB, last batch 7, 1.5 s ago
 broker   reachable  1,234 messages refused or dropped
   publisher: it is held up
   public.t: it lost its key
@@ -271,7 +271,7 @@ r3       1 tables wait";
     let squeeze = |text: &str| {
         text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
     };
-    let printed = print(&example(), false);
+    let printed = print(&example(), Paper::default());
     assert_eq!(squeeze(&printed), squeeze(expected));
     let column = |n: usize| {
         printed
@@ -285,12 +285,37 @@ r3       1 tables wait";
 
 #[test]
 fn colours_change_nothing_else() {
-    let coloured = print(&example(), true);
+    let coloured = print(&example(), Paper { colours: true, width: None });
     assert!(coloured.contains("\x1b[32mfollowing\x1b[0m") && coloured.contains("\x1b[31munreachable\x1b[0m"));
     let bare = ["\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"]
         .iter()
         .fold(coloured, |text, escape| text.replace(escape, ""));
-    assert_eq!(bare, print(&example(), false));
+    assert_eq!(bare, print(&example(), Paper::default()));
+}
+
+#[test]
+fn a_narrow_terminal_goes_without_what_matters_least() {
+    let heading = |width| {
+        let printed = print(&example(), Paper { colours: false, width: Some(width) });
+        let heading = printed.lines().find(|line| line.starts_with("replica ")).unwrap_or_default();
+        let rows = printed
+            .lines()
+            .filter(|line| line.starts_with('r') && !line.contains("copy of") && !line.contains("public."));
+        assert!(
+            rows.clone().count() > 4 && rows.clone().all(|line| line.chars().count() <= width),
+            "{printed}"
+        );
+        heading
+            .split("  ")
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let all = heading(1000);
+    assert_eq!(all.last().map(String::as_str), Some("position"));
+    assert_eq!(heading(130), all[..all.len() - 1]);
+    assert_eq!(heading(79), ["replica", "state", "delay", "behind", "queue"]);
 }
 
 /// The last minutes of one who moved in these half minutes, as bars.

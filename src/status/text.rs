@@ -1,6 +1,12 @@
 //! The status for eyes.
 
-use std::fmt::Write as _;
+use std::{
+    env,
+    fmt::Write as _,
+    io::{self, IsTerminal as _},
+};
+
+use console::Term;
 
 use super::{
     Behind, Copy, Phase, Primary, PrimaryState, Publisher, Queue, QueueState, Replica, State, Status,
@@ -28,13 +34,34 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
+/// What the text is printed on.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Paper {
+    pub(super) colours: bool,
+    /// How many characters a line may have.
+    pub(super) width: Option<usize>,
+}
+
+impl Paper {
+    /// Standard output, as it is now: a terminal has colours, unless they are not wanted, and a width.
+    pub(super) fn output() -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        let colours = is_terminal && env::var_os("NO_COLOR").is_none();
+        let width = is_terminal.then(|| Term::stdout().size_checked()).flatten();
+        Self { colours, width: width.map(|(_, columns)| usize::from(columns)) }
+    }
+}
+
+/// What a narrow terminal goes without, the first of them first.
+const OPTIONAL: [&str; 3] = ["position", "in the last 15 min", "applies"];
+
 /// Without a line end at its end.
-pub(super) fn print(status: &Status, colours: bool) -> String {
-    let mut out = Out { text: String::new(), colours };
+pub(super) fn print(status: &Status, paper: Paper) -> String {
+    let mut out = Out { text: String::new(), colours: paper.colours };
     out.rows(&sources(status));
     out.remarks(status.primary.reason.iter().map(|reason| ("publisher", &**reason)));
     out.remarks(status.primary.broken_tables.iter().map(|broken| (&*broken.table, &*broken.reason)));
-    out.rows(&replicas(&status.replicas));
+    out.rows(&fitting(replicas(&status.replicas), paper.width));
     let reasons: Vec<(&str, String)> = status.replicas.iter().flat_map(reasons).collect();
     out.remarks(reasons.iter().map(|(name, reason)| (*name, &**reason)));
     out.rows(&copies(&status.replicas));
@@ -114,19 +141,19 @@ fn primary(primary: &Primary) -> String {
     }));
     said.extend(primary.last_batch.as_ref().map(|batch| {
         let unconfirmed = if batch.published { "" } else { " (not known to be published)" };
-        format!("last batch {} {} ago{unconfirmed}", batch.number, duration(batch.seconds_ago))
+        format!("last batch {}, {} ago{unconfirmed}", batch.number, duration(batch.seconds_ago))
     }));
     said.join(", ")
 }
 
 fn replicas(replicas: &[Replica]) -> Vec<Vec<Cell>> {
-    let heading =
-        ["replica", "state", "delay", "in the last 15 min", "applies", "behind", "queue", "position"];
+    let heading = ["replica", "state", "delay", "in the last 15 min", "applies", "behind", "queue"];
     let mut heading = Vec::from(heading.map(Cell::from));
     let is_verified = replicas.iter().any(|replica| replica.verified.is_some());
     if is_verified {
         heading.push("verified".into());
     }
+    heading.push("position".into());
     let row = |replica: &Replica| {
         let colour = match replica.state {
             State::Following => GREEN,
@@ -142,11 +169,11 @@ fn replicas(replicas: &[Replica]) -> Vec<Vec<Cell>> {
                 .into(),
             replica.behind.map_or_else(|| "-".to_owned(), behind).into(),
             replica.queue.as_ref().map_or_else(|| "-".to_owned(), queue).into(),
-            position(replica).into(),
         ];
         if is_verified {
             cells.push(replica.verified.as_ref().map_or_else(|| "-".into(), verified));
         }
+        cells.push(position(replica).into());
         cells
     };
     std::iter::once(heading).chain(replicas.iter().map(row)).collect()
@@ -245,6 +272,35 @@ fn known(text: Option<String>) -> String {
     text.unwrap_or_else(|| "-".to_owned())
 }
 
+/// How wide each column is.
+fn widths(rows: &[Vec<Cell>]) -> Vec<usize> {
+    let mut widths: Vec<usize> = Vec::new();
+    for row in rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, Cell(text, _)) in widths.iter_mut().zip(row) {
+            *width = (*width).max(text.chars().count());
+        }
+    }
+    widths
+}
+
+/// The rows below their heading, without as many of the optional columns as are too much for the width.
+fn fitting(mut rows: Vec<Vec<Cell>>, width: Option<usize>) -> Vec<Vec<Cell>> {
+    let is_too_wide = |rows: &[Vec<Cell>]| {
+        let widths = widths(rows);
+        width.is_some_and(|width| widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1) > width)
+    };
+    for name in OPTIONAL {
+        let place = rows.first().and_then(|heading| heading.iter().position(|Cell(text, _)| text == name));
+        if let Some(place) = place.filter(|_| is_too_wide(&rows)) {
+            for row in &mut rows {
+                row.remove(place);
+            }
+        }
+    }
+    rows
+}
+
 struct Out {
     text: String,
     colours: bool,
@@ -253,13 +309,7 @@ struct Out {
 impl Out {
     /// Rows with aligned columns, and an empty line.
     fn rows(&mut self, rows: &[Vec<Cell>]) {
-        let mut widths: Vec<usize> = Vec::new();
-        for row in rows {
-            widths.resize(widths.len().max(row.len()), 0);
-            for (width, Cell(text, _)) in widths.iter_mut().zip(row) {
-                *width = (*width).max(text.chars().count());
-            }
-        }
+        let widths = widths(rows);
         for row in rows {
             let mut line = String::new();
             for (Cell(text, colour), width) in row.iter().zip(&widths) {

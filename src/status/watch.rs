@@ -1,14 +1,16 @@
 //! The status again and again: a view that fills the terminal, or an object a line.
 
 use std::{
-    env,
     io::{self, IsTerminal as _, Write as _},
     time::Duration,
 };
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Status, text::print};
+use super::{
+    Status,
+    text::{Paper, print},
+};
 use crate::{
     config::Config,
     error::{Error, Result},
@@ -23,9 +25,10 @@ impl Screen {
         Self
     }
 
-    /// What is shown from now on; what was there is overwritten, so that nothing flickers.
+    /// What is shown from now on; what was there is overwritten, so that nothing flickers. Where it has more lines than
+    /// the terminal the last one is below the first ones: going to the next line does not move the others.
     fn show(text: &str) {
-        let shown = format!("\x1b[H{}\x1b[K\x1b[J", text.replace('\n', "\x1b[K\n"));
+        let shown = format!("\x1b[H{}\x1b[K\x1b[J", text.replace('\n', "\x1b[K\x1b[E"));
         let mut out = io::stdout();
         let _ = out.write_all(shown.as_bytes()).and_then(|()| out.flush());
     }
@@ -46,9 +49,7 @@ pub async fn watch(config: &Config, json: bool, interval: Duration) -> Result<bo
     let waiting = |error| Error::Unfit(format!("waiting for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(waiting)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(waiting)?;
-    let is_terminal = io::stdout().is_terminal();
-    let colours = is_terminal && env::var_os("NO_COLOR").is_none();
-    let screen = (is_terminal && !json).then(Screen::enter);
+    let screen = (io::stdout().is_terminal() && !json).then(Screen::enter);
     let mut follows = false;
     let mut pace = tokio::time::interval(interval);
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -69,7 +70,7 @@ pub async fn watch(config: &Config, json: bool, interval: Duration) -> Result<bo
             }
             continue;
         }
-        let text = print(&status, colours);
+        let text = print(&status, Paper::output());
         if screen.is_some() {
             Screen::show(&text);
         } else if writeln!(io::stdout(), "{text}\n").is_err() {

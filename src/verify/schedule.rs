@@ -6,7 +6,7 @@ use std::{collections::HashSet, rc::Rc, time::Duration};
 use super::{
     outcome::TableOutcome,
     pair::Pair,
-    table::{self, Stopped},
+    table::{self, Reached},
 };
 use crate::{
     cli::VerifyOptions,
@@ -35,7 +35,7 @@ pub async fn verify_when_due(config: Rc<Config>, verify: Verify) {
     let mut failing = HashSet::new();
     loop {
         for (replica, watched) in config.replicas.iter().zip(&mut watched) {
-            let Err(Stopped { error, .. }) = look(&config, verify, replica, watched).await else {
+            let Err(error) = look(&config, verify, replica, watched).await else {
                 failing.remove(&replica.name);
                 continue;
             };
@@ -59,7 +59,7 @@ async fn look(
     verify: Verify,
     replica: &config::Replica,
     watched: &mut Option<Watched>,
-) -> Result<(), Stopped> {
+) -> Result<()> {
     let Watched { session, is_ours } = match watched {
         Some(watched) => watched,
         None => {
@@ -88,7 +88,7 @@ async fn look(
         if is_paused(session).await? {
             break;
         }
-        let outcome = table::verify(&pair, captured, &options).await?;
+        let outcome = table::verify(&pair, captured, &options, &Reached::default()).await?;
         say(&replica.name, &name, &outcome);
         tables += 1;
         rows += outcome.rows;

@@ -1,6 +1,7 @@
 //! One table: ranges of its key, the keys that differ in them, and what becomes of those.
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
@@ -83,16 +84,14 @@ struct Comparison<'a> {
     table: &'a Subject<'a>,
     options: &'a Options,
     outcome: TableOutcome,
+    reached: &'a Reached,
     /// The replica did not move for too long: nobody waits for it any more.
     stuck: bool,
 }
 
-/// A database failed.
-pub(super) struct Stopped {
-    pub(super) error: Error,
-    /// The key behind which to go on.
-    after: Option<String>,
-}
+/// How far the table is that is being compared, to go on there where that was interrupted.
+#[derive(Default)]
+pub(super) struct Reached(RefCell<Option<(String, String)>>);
 
 /// Compares a table, and notes on the replica what came of it, if that was all of the table; why it could not be
 /// compared is in the outcome.
@@ -103,15 +102,22 @@ pub(super) async fn verify(
     pair: &Pair,
     captured: &Captured,
     options: &Options,
-) -> Result<TableOutcome, Stopped> {
-    let outcome = compare(pair, captured, options).await?;
+    reached: &Reached,
+) -> Result<TableOutcome> {
+    let outcome = compare(pair, captured, options, reached).await?;
+    reached.0.take();
     if options.after.is_none() {
         pair.note(captured.id, &outcome).await?;
     }
     Ok(outcome)
 }
 
-async fn compare(pair: &Pair, captured: &Captured, options: &Options) -> Result<TableOutcome, Stopped> {
+async fn compare(
+    pair: &Pair,
+    captured: &Captured,
+    options: &Options,
+    reached: &Reached,
+) -> Result<TableOutcome> {
     let name = format!("{}.{}", captured.schema, captured.table);
     let not_compared = |why: String| TableOutcome {
         table: name.clone(),
@@ -127,10 +133,9 @@ async fn compare(pair: &Pair, captured: &Captured, options: &Options) -> Result<
         Err(error) => return Ok(not_compared(lies_with_table(error)?)),
     };
     let outcome = TableOutcome { table: name.clone(), ..TableOutcome::default() };
-    let mut comparison = Comparison { pair, table: &subject, options, outcome, stuck: false };
-    if let Err(Stopped { error, after }) = comparison.all_ranges().await {
-        let why = lies_with_table(error).map_err(|error| Stopped { error, after })?;
-        comparison.outcome.not_compared = Some(why);
+    let mut comparison = Comparison { pair, table: &subject, options, outcome, reached, stuck: false };
+    if let Err(error) = comparison.all_ranges().await {
+        comparison.outcome.not_compared = Some(lies_with_table(error)?);
     }
     Ok(comparison.outcome)
 }
@@ -165,32 +170,20 @@ async fn patiently<T>(read: impl AsyncFn() -> Result<T>) -> Result<T> {
     }
 }
 
-impl Range {
-    fn stopped(&self, error: Error) -> Stopped {
-        Stopped { error, after: self.after.clone() }
-    }
-}
-
-impl From<Error> for Stopped {
-    fn from(error: Error) -> Self {
-        Self { error, after: None }
-    }
-}
-
-impl Stopped {
+impl Reached {
     /// With the command that goes on: a table that takes hours is not begun anew because a link broke.
-    pub(super) fn resumable(self, table: &str) -> Error {
-        let Some(after) = self.after else { return self.error };
+    pub(super) fn resumable(&self, error: Error) -> Error {
+        let Some((table, after)) = self.0.take() else { return error };
         Error::Disconnected(format!(
             "{}; to go on where {table} was: pgfanout verify … --table '{table}' --after '{}'",
-            self.error.chain(),
+            error.chain(),
             after.replace('\'', "'\\''")
         ))
     }
 }
 
 impl Comparison<'_> {
-    async fn all_ranges(&mut self) -> Result<(), Stopped> {
+    async fn all_ranges(&mut self) -> Result<()> {
         let (rows, bytes) = patiently(async || self.pair.size(self.table.captured).await).await?;
         let (rows, bytes) = (rows.unsigned_abs(), bytes.unsigned_abs());
         let row_bytes = bytes.checked_div(rows).unwrap_or(UNKNOWN_ROW_BYTES).max(1);
@@ -199,21 +192,27 @@ impl Comparison<'_> {
         let started = Instant::now();
         let mut range = Range { after: self.options.after.clone(), until: None };
         let begun = patiently(async || self.boundary(range.after.as_deref(), range_rows).await).await;
-        range.until = begun.map_err(|error| range.stopped(error))?;
+        range.until = begun?;
+        self.note(&range);
         loop {
-            let next = self.range(&range, range_rows).await;
-            let next = next.map_err(|error| range.stopped(error))?;
+            let next = self.range(&range, range_rows).await?;
             bar.set_position(self.outcome.rows);
             if range.until.is_none() || self.outcome.not_compared.is_some() {
-                bar.finish_and_clear();
                 return Ok(());
             }
             range = Range { after: range.until, until: next };
+            self.note(&range);
             if let Some(rate) = self.options.rate {
                 let due = Duration::from_secs_f64(self.outcome.rows as f64 / rate.max(1) as f64);
                 tokio::time::sleep(due.saturating_sub(started.elapsed())).await;
             }
         }
+    }
+
+    /// Notes where a range begins.
+    fn note(&self, range: &Range) {
+        let after = range.after.clone();
+        self.reached.0.replace(after.map(|after| (self.outcome.table.clone(), after)));
     }
 
     /// Compares a range; where the next one ends.

@@ -236,7 +236,10 @@ async fn what_needs_no_remedy_but_a_word_is_a_warning() {
     let Finished { code, stdout, .. } = program().once("check", &world.config().write(), &[]).await;
     assert_eq!(code, Some(0));
     assert!(stdout.contains("\nwarning  primary: settings: fsync is off"), "{stdout}");
-    assert!(stdout.contains("\n         remedy: ALTER SYSTEM SET fsync = on\n"), "{stdout}");
+    assert!(
+        stdout.contains("\n         remedy: ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf()\n"),
+        "{stdout}"
+    );
     assert!(stdout.lines().last().unwrap().starts_with("it will work; warnings: "), "{stdout}");
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -66,6 +67,28 @@ async fn no_look_is_faster_than_it_may_be_and_a_terminal_shows_how_far_it_is() {
         "{shown:?}"
     );
     assert!(shown.contains("public.long: 70,000 rows, equal"), "{shown:?}");
+    let (_, rate) = shown.split_once(" rows, ").unwrap();
+    let (rate, _) = rate.split_once("/s, ").unwrap();
+    assert!(rate.chars().all(|c| c.is_ascii_digit() || c == ','), "{rate:?}");
+}
+
+/// As by Ctrl-C.
+#[tokio::test]
+async fn who_interrupts_a_look_is_told_how_to_go_on() {
+    let (world, _pgfanout) = started().await;
+    let (client, config) = (world.replica(1).client().await, world.config().write());
+    let mut looking = Command::new(env!("CARGO_BIN_EXE_pgfanout"));
+    looking.args(["verify", "--rate", "5000", "--config", config.to_str().unwrap()]);
+    let looking = looking.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let rests = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pgfanout verify'
+        AND state LIKE 'idle%' AND query LIKE '%count(r.hash)%' AND state_change < now() - interval '1 second'";
+    eventually(PATIENCE, "it rests", async || !client.query(rests, &[]).await.unwrap().is_empty()).await;
+    assert!(Command::new("kill").args(["-INT", &looking.id().to_string()]).status().unwrap().success());
+    let output = tokio::task::spawn_blocking(move || looking.wait_with_output()).await.unwrap().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    let wanted =
+        "interrupted; to go on where public.long was: pgfanout verify … --table 'public.long' --after '(";
+    assert!(output.status.code() == Some(1) && told.contains(wanted), "{}: {told}", output.status);
 }
 
 /// For as long as it takes to give way twice, or for good; on either side, before a table's first row is read or between

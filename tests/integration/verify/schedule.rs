@@ -99,7 +99,7 @@ async fn what_the_schedule_finds_is_told_until_it_is_mended() {
     );
     let text = status(&world, &[]).await;
     assert!(
-        text.contains("  wrong\n") && text.contains(": 3 rows differ; to see which: pgfanout verify"),
+        text.contains("  wrong  ") && text.contains(": 3 rows differ; to see which: pgfanout verify"),
         "{text}"
     );
     // Others are told to be right, and it follows nevertheless.
