@@ -5,7 +5,7 @@ use tokio_postgres::types::ToSql;
 use super::{
     create::{alter_empty, create_missing},
     empty::empty,
-    filled::{hold_still, note_filled},
+    filled::{hold_still, is_lost, note_filled},
     join::{definition, holds_rows, replace_rows},
     names::free_names,
     state::{ANEW, Followed, Replica},
@@ -32,6 +32,8 @@ pub(super) async fn compare(
     let renamed = is_renamed(followed, table);
     replica.begin().await?;
     hold_still(&replica.session, table).await?;
+    // It may have taken the table's place since that was looked at.
+    let lost = is_lost(&replica.session, table.id).await?;
     if renamed || followed.definition == ANEW {
         free_names(&replica.session, &definition).await?;
     }
@@ -58,6 +60,7 @@ pub(super) async fn compare(
         || followed.definition == ANEW
         // Its own position may have passed that already, with changes of other tables.
         || table.rewritten_definition.is_some_and(|since| since > followed.definition)
+        || lost
         || differs_in_new_columns(replica, source, (followed, table)).await?;
     let update = include_str!("../../sql/replica/alter_table.sql");
     let noted = if anew { ANEW } else { table.definition };

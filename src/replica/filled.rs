@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::types::ToSql;
 
-use super::state::{Replica, execute};
+use super::state::{REPLICATED_TABLES, Replica, execute};
 use crate::{
     error::Result,
     postgres::{Session, quote_names},
@@ -46,6 +46,16 @@ pub(super) async fn note_filled(replica: &Session, table: &Captured) -> Result<(
     let statement = include_str!("../../sql/replica/note_filled.sql");
     let parameters: [&(dyn ToSql + Sync); 2] = [&table.id, &table.relation];
     replica.execute("noting whose rows a table has", statement, &parameters).await.map(drop)
+}
+
+/// Whether a table that was compared before is another by now, or lost a column or partition since.
+///
+/// # Errors
+/// When the replica fails.
+pub(super) async fn is_lost(replica: &Session, id: i32) -> Result<bool> {
+    let statement = format!("SELECT t.lost FROM ({REPLICATED_TABLES}) t WHERE t.id = $1");
+    let rows = replica.query("looking whether a table is another", &statement, &[&id]).await?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
 /// Has a table that does not fit copied anew, once it does, where a column has another type than when it was compared.

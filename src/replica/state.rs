@@ -25,7 +25,7 @@ pub const ANEW: i64 = 0;
 /// Stands for the definition of a table that is not as when it was checked against one: it is compared again.
 const UNFIT: i64 = -1;
 
-const REPLICATED_TABLES: &str = concat!(
+pub(super) const REPLICATED_TABLES: &str = concat!(
     "WITH form AS NOT MATERIALIZED (\n",
     include_str!("../../sql/replica/form.sql"),
     ")\n",

@@ -1,9 +1,11 @@
 //! Tables that are altered on a replica alone while they are followed: what was true of them when they were compared is
 //! looked at with each commit.
 
+use pgfanout_testbed::eventually;
+
 use crate::{
     altered::until_mended,
-    support::{Mode, begin, until_same, world},
+    support::{Mode, PATIENCE, begin, until_same, world},
 };
 
 const SETUP: &str = "
@@ -64,4 +66,32 @@ async fn what_a_replica_alters_harms_nothing_with_a_broker() {
 #[tokio::test]
 async fn what_a_replica_alters_harms_nothing_without_a_broker() {
     what_a_replica_alters_harms_nothing(Mode::Postgres).await;
+}
+
+/// One that does not fit is compared: what takes its place meanwhile, and fits, is not taken for it.
+#[tokio::test]
+async fn a_table_that_is_replaced_while_it_is_compared_is_copied_anew() {
+    let world = world(Mode::Postgres, 1).build().await;
+    let table = "CREATE TABLE t (id int PRIMARY KEY, v numeric)";
+    world
+        .primary()
+        .execute(&format!("{table}; INSERT INTO t SELECT n, n FROM generate_series(1, 5) n"))
+        .await;
+    let mut pgfanout = begin(&world);
+    until_same(&world, &["t"]).await;
+    pgfanout.kill9().await;
+    let replica = world.replica(1);
+    replica.execute("ALTER TABLE t DROP CONSTRAINT t_pkey").await;
+    let client = replica.client().await;
+    client.batch_execute(&format!("BEGIN; DROP TABLE t; {table}")).await.unwrap();
+    let _pgfanout = begin(&world);
+    let looking = replica.client().await;
+    let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND cardinality(pg_blocking_pids(pid)) > 0
+        AND datname = current_database())";
+    eventually(PATIENCE, "somebody waits for the table", async || {
+        if looking.query_one(waits, &[]).await.unwrap().get(0) { Ok(()) } else { Err("nobody does") }
+    })
+    .await;
+    client.batch_execute("COMMIT").await.unwrap();
+    until_same(&world, &["t"]).await;
 }
