@@ -1,5 +1,5 @@
 -- The types of a table's columns, if the binary form of each is exact and the same on every server: those that are
--- PostgreSQL's own, hold neither oids nor settings, and have a form that no version changed; arrays of them, domains
+-- PostgreSQL's own, hold neither oids nor settings, and have a form that no version between theirs changed; arrays of them, domains
 -- over them, and enums, which travel as their labels.
 -- Parameters: $1 text: the table, its name quoted and with schema; $2 text[]: its columns.
 -- Returns one row: the base type of each column in the order of $2, by its oid or as "enum"; NULL if one of them is
@@ -31,7 +31,12 @@ FROM
                 'varchar'::regtype, 'date'::regtype, 'time'::regtype, 'timestamp'::regtype,
                 'timestamptz'::regtype, 'interval'::regtype, 'timetz'::regtype, 'numeric'::regtype,
                 'uuid'::regtype, 'jsonb'::regtype, 'inet'::regtype, 'cidr'::regtype
-            ) THEN t.oid::text
+            -- An infinite interval, as PostgreSQL 17 has it, is a finite one before, in the same bytes.
+            ) THEN t.oid || CASE
+                WHEN 'interval'::regtype IN (t.oid, t.typelem) AND current_setting('server_version_num')::int4 >= 170000
+                    THEN ' with infinity'
+                ELSE ''
+            END
         END AS form
     ) f ON true
 WHERE t.typtype IS DISTINCT FROM 'd'

@@ -70,6 +70,7 @@ FROM
             k.place IS NOT NULL
             AND i.indrelid = $1
             AND i.indisunique
+            AND NOT i.indisexclusion
             AND i.indisvalid
             AND i.indpred IS NULL
             AND i.indexprs IS NULL

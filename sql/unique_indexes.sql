@@ -5,7 +5,12 @@
 SELECT
     i.indimmediate AS immediate,
     coalesce(
-        (SELECT pg_get_constraintdef(x.oid) FROM pg_constraint x WHERE x.conindid = i.indexrelid AND x.contype = 'x'),
+        (
+            -- WITHOUT OVERLAPS (PostgreSQL 18) is one, too.
+            SELECT pg_get_constraintdef(x.oid)
+            FROM pg_constraint x
+            WHERE i.indisexclusion AND x.conindid = i.indexrelid AND x.contype <> 'f'
+        ),
         concat_ws(
             ' ',
             ARRAY(

@@ -4,6 +4,9 @@
 --   the columns in which it differs from its parent as PARTITION OF takes them, whether it is foreign.
 -- Reads only the catalogs; locks the partitions in ACCESS SHARE mode as pg_partition_tree does.
 --   Expects search_path = pg_catalog, pg_temp.
+WITH unproven AS (
+    SELECT conrelid, conkey[1] FROM pg_constraint WHERE contype = 'n' AND NOT convalidated
+)
 SELECT
     format('%I.%I', n.nspname, c.relname) AS "table",
     format('%I.%I', pn.nspname, pc.relname) AS parent,
@@ -18,7 +21,7 @@ SELECT
                 WHEN a.attgenerated = 'v' THEN format(' GENERATED ALWAYS AS (%s) VIRTUAL', own.expression)
                 ELSE ' DEFAULT ' || own.expression
             END,
-            CASE WHEN a.attnotnull AND NOT pa.attnotnull THEN ' NOT NULL' END
+            CASE WHEN proven.here AND NOT proven.above THEN ' NOT NULL' END
         )
         FROM pg_attribute AS a
         JOIN pg_attribute AS pa ON pa.attrelid = pc.oid AND pa.attname = a.attname AND NOT pa.attisdropped
@@ -30,8 +33,14 @@ SELECT
             SELECT pg_get_expr(adbin, adrelid) AS expression
             FROM pg_attrdef WHERE adrelid = pa.attrelid AND adnum = pa.attnum
         ) AS above ON true
+        -- Until a NOT NULL is validated (PostgreSQL 18), rows that violate it may exist.
+        CROSS JOIN LATERAL (
+            SELECT
+                a.attnotnull AND (a.attrelid, a.attnum) NOT IN (TABLE unproven) AS here,
+                pa.attnotnull AND (pa.attrelid, pa.attnum) NOT IN (TABLE unproven) AS above
+        ) AS proven
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-            AND (own.expression <> coalesce(above.expression, '') OR (a.attnotnull AND NOT pa.attnotnull))
+            AND (own.expression <> coalesce(above.expression, '') OR proven.here AND NOT proven.above)
         ORDER BY a.attname
     ) AS overrides,
     c.relkind = 'f' AS "foreign"

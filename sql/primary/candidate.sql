@@ -72,13 +72,20 @@ LEFT JOIN LATERAL (
             array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY k.place) AS types,
             coalesce(bool_and(
                 a.attnotnull AND a.attgenerated = '' AND t.typcategory NOT IN ('A', 'C', 'P') AND t.typtype <> 'p'
+                -- Until a NOT NULL is validated (PostgreSQL 18), rows that violate it may exist.
+                AND NOT EXISTS (
+                    SELECT FROM pg_constraint u
+                    WHERE u.conrelid = a.attrelid AND u.contype = 'n' AND NOT u.convalidated
+                        AND u.conkey = ARRAY[a.attnum]
+                )
             ), false) AS fit
         FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place)
         LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND a.attnum > 0
         LEFT JOIN pg_type t ON t.oid = a.atttypid
         WHERE k.place <= i.indnkeyatts
     ) parts
-    WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indisready
+    -- Of a key WITHOUT OVERLAPS (PostgreSQL 18) the index knows no order, and tells what overlaps, not what is equal.
+    WHERE i.indrelid = c.oid AND i.indisunique AND NOT i.indisexclusion AND i.indisvalid AND i.indisready
         AND i.indpred IS NULL AND i.indexprs IS NULL
         AND (i.indimmediate OR i.indisprimary) AND parts.fit
 ) key ON true

@@ -228,7 +228,9 @@ const MERGES: &str = "
     MERGE INTO plain p USING generate_series(-70, 0) n ON p.id = n WHEN MATCHED AND n % 2 = 0 THEN DO NOTHING WHEN MATCHED THEN DELETE
         WHEN NOT MATCHED AND n > -65 THEN DO NOTHING WHEN NOT MATCHED THEN INSERT (id) VALUES (n);
     MERGE INTO by_index i USING plain p ON i.a = p.id AND i.b = 7 WHEN MATCHED THEN DELETE WHEN NOT MATCHED AND p.id % 9 = 0 THEN INSERT VALUES (p.id, 7, NULL);
-    MERGE INTO parent USING generate_series(1, 3) n ON id = n WHEN MATCHED AND n = 2 THEN DELETE WHEN MATCHED THEN UPDATE SET id = id + 10";
+    MERGE INTO parent USING generate_series(1, 3) n ON id = n WHEN MATCHED AND n = 2 THEN DELETE WHEN MATCHED THEN UPDATE SET id = id + 10;
+    CREATE VIEW invoked WITH (security_invoker, security_barrier) AS SELECT id, v FROM plain WHERE id % 2 = 0;
+    UPDATE invoked SET v = v + 1; DELETE FROM invoked WHERE id > 40; INSERT INTO invoked VALUES (4000, 1)";
 
 /// From PostgreSQL 17 on.
 const MERGES_BY_SOURCE: &str = "
@@ -237,15 +239,33 @@ const MERGES_BY_SOURCE: &str = "
     WITH m AS (MERGE INTO by_index i USING plain p ON i.a = p.id WHEN NOT MATCHED BY SOURCE THEN UPDATE SET v = -1 WHEN MATCHED THEN DELETE
         RETURNING merge_action() AS did, i.a) INSERT INTO noted (what) SELECT did || a FROM m";
 
+/// From PostgreSQL 18 on.
+const RETURNING_BOTH: &str = "
+    WITH u AS (UPDATE plain SET v = v + 1, id = id + 7000 WHERE id BETWEEN 1 AND 30 RETURNING old.id AS o, new.id AS n)
+        INSERT INTO noted (what) SELECT o || ' ' || n FROM u;
+    WITH i AS (INSERT INTO plain AS p SELECT n, n FROM generate_series(7001, 7003) n ON CONFLICT (id) DO UPDATE SET v = -1
+        RETURNING WITH (OLD AS o, NEW AS n) o.v AS was, n.v AS v), d AS (DELETE FROM by_index WHERE a < 9 RETURNING old.v AS was, new.v AS v)
+        INSERT INTO noted (what) SELECT concat(was, '>', v) FROM i UNION ALL SELECT concat(was, '>', v) FROM d;
+    WITH m AS (MERGE INTO by_index i USING plain p ON i.a = p.id WHEN MATCHED THEN UPDATE SET v = -7 WHEN NOT MATCHED AND p.id % 9 = 0 THEN INSERT VALUES (p.id, 8, 8)
+        RETURNING old.v AS was, new.v AS v) INSERT INTO noted (what) SELECT concat(was, '>', v) FROM m";
+
 fn statements(world: &World) -> Family {
     let primary = world.primary().cluster();
     let merges = primary.knows("MERGE", 15).then_some(MERGES);
     let by_source = primary.knows("MERGE ... BY SOURCE", 17).then_some(MERGES_BY_SOURCE);
+    let both = primary.knows("RETURNING OLD and NEW", 18).then_some(RETURNING_BOTH);
     Family {
         tables: TABLES.iter().map(|&table| table.to_owned()).collect(),
         setup: SETUP.to_owned(),
         rows: ROWS.to_owned(),
-        groups: GROUPS.iter().copied().chain(merges).chain(by_source).map(str::to_owned).collect(),
+        groups: GROUPS
+            .iter()
+            .copied()
+            .chain(merges)
+            .chain(by_source)
+            .chain(both)
+            .map(str::to_owned)
+            .collect(),
     }
 }
 
