@@ -138,15 +138,17 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT pgfanout.wake();
 $$;
 
--- Logs, as an alteration of table 0, that there are tables which may be wanted: the publisher looks for them at once, and
--- without that within some seconds. tag: of the command. Of others' changes it reads catalogs only; fails nobody.
+-- Logs, as an alteration of table 0, that there are tables which may be wanted, as they are new, or have another name or
+-- form: the publisher looks for them at once, and without that within some seconds. tag: of the command. Of others' changes
+-- it reads catalogs only; fails nobody.
 CREATE OR REPLACE FUNCTION pgfanout.log_new_tables(tag pg_catalog.text) RETURNS pg_catalog.void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO') AND EXISTS (
+    IF tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE') AND EXISTS (
         SELECT FROM pg_event_trigger_ddl_commands() o JOIN pg_class c ON c.oid = o.objid
         WHERE o.classid = 'pg_class'::regclass
-            AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition)
+            AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition
+            AND NOT EXISTS (SELECT FROM pgfanout.captured_table t WHERE t.relation = c.oid))
     THEN
         PERFORM pgfanout.log_altered(0);
     END IF;

@@ -114,7 +114,7 @@ async fn tables_join_without_a_broker() {
 /// Sooner than tables are looked for in any case, which is every 20 seconds.
 const SOON: Duration = Duration::from_secs(15);
 
-/// However a table is made, and whether others are written meanwhile or not.
+/// However a table is made, or gets a name that is wanted, and whether others are written meanwhile or not.
 async fn new_tables_follow_at_once(mode: Mode) {
     let world = world(mode, 1).build().await;
     let setup = "CREATE TABLE first (id int PRIMARY KEY); CREATE SCHEMA own; CREATE TABLE own.one (n int)";
@@ -127,6 +127,7 @@ async fn new_tables_follow_at_once(mode: Mode) {
         "CREATE TEMPORARY TABLE aside (n int); CREATE TABLE two AS SELECT 2 AS n",
         "SELECT 3 AS n INTO three",
         "CREATE TABLE four (n int) PARTITION BY LIST (n); CREATE TABLE four_0 PARTITION OF four DEFAULT",
+        "ALTER TABLE own.one RENAME TO five; ALTER TABLE own.five SET SCHEMA public",
     ];
     for (n, statements) in made.iter().enumerate() {
         if n % 2 == 1 {
@@ -141,8 +142,8 @@ async fn new_tables_follow_at_once(mode: Mode) {
     }
     let logged = "SELECT count(*) FROM pgfanout.changelog WHERE table_id = 0";
     let logged: i64 = primary.query_one(logged, &[]).await.unwrap().get(0);
-    assert_eq!(logged, 4, "neither temporary tables nor partitions are new tables");
-    until_same(&world, &["first", "one", "two", "three", "four"]).await;
+    assert_eq!(logged, 6, "neither temporary tables nor partitions are new tables");
+    until_same(&world, &["first", "one", "two", "three", "four", "five"]).await;
 
     // Nor does what was logged for a table that nobody wants wait for replicas until it is old, and they are copied anew.
     primary.batch_execute("CREATE TABLE own.two (n int)").await.unwrap();
