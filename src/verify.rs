@@ -32,10 +32,11 @@ use crate::{
     error::{Error, Result},
     pattern::Pattern,
     primary::source::Captured,
+    status::text::plain,
 };
 
 use self::{
-    outcome::{Outcome, ReplicaOutcome},
+    outcome::{Outcome, ReplicaOutcome, TableOutcome},
     pair::Pair,
     table::Reached,
 };
@@ -67,7 +68,21 @@ async fn verify_all(config: &Config, options: &Options, reached: &Reached) -> Re
     let patterns = table_patterns(config, &options.tables)?;
     let mut outcome = Outcome { right: true, replicas: Vec::new() };
     for replica in replicas {
-        let found = verify_replica(config, replica, &patterns, options, reached).await?;
+        let mut found = ReplicaOutcome { name: replica.name.clone(), not_compared: None, tables: Vec::new() };
+        if !options.json {
+            let _ = writeln!(io::stdout(), "replica {}", replica.name);
+        }
+        // The others are compared also where one is out of reach.
+        match verify_replica(config, replica, &patterns, options, reached, &mut found.tables).await {
+            Err(Failure::Failed(error)) => {
+                let why = reached.resumable(error).chain();
+                if !options.json {
+                    let _ = writeln!(io::stdout(), "  not compared: {}", plain(&why));
+                }
+                found.not_compared = Some(why);
+            }
+            done => done?,
+        }
         outcome.right &= found.is_right();
         outcome.replicas.push(found);
     }
@@ -91,7 +106,8 @@ async fn verify_replica(
     patterns: &[Pattern],
     options: &Options,
     reached: &Reached,
-) -> Result<ReplicaOutcome, Failure> {
+    outcomes: &mut Vec<TableOutcome>,
+) -> Result<(), Failure> {
     let pair = Pair::connect(&config.primary.database, replica).await?;
     let captured = pair.captured().await?;
     for (pattern, source) in patterns.iter().zip(&options.tables) {
@@ -108,17 +124,12 @@ async fn verify_replica(
         let text = format!("--after is for one table, and {} are meant; name it with --table", meant.len());
         return Err(config.problem("after", text).into());
     }
-    let mut outcome = ReplicaOutcome { name: replica.name.clone(), tables: Vec::new() };
-    if !options.json {
-        let _ = writeln!(io::stdout(), "replica {}", replica.name);
-    }
     for captured in meant {
-        let found = table::verify(&pair, captured, options, reached).await;
-        let found = found.map_err(|error| reached.resumable(error))?;
+        let found = table::verify(&pair, captured, options, reached).await?;
         if !options.json {
             let _ = write!(io::stdout(), "{}", found.text());
         }
-        outcome.tables.push(found);
+        outcomes.push(found);
     }
-    Ok(outcome)
+    Ok(())
 }

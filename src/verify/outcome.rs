@@ -19,6 +19,8 @@ pub(super) struct Outcome {
 #[derive(Debug, Serialize)]
 pub(super) struct ReplicaOutcome {
     pub(super) name: String,
+    /// Why its tables were not compared, or not all of them; null if they were.
+    pub(super) not_compared: Option<String>,
     pub(super) tables: Vec<TableOutcome>,
 }
 
@@ -75,7 +77,7 @@ pub(super) enum Kind {
 
 impl ReplicaOutcome {
     pub(super) fn is_right(&self) -> bool {
-        self.tables.iter().all(TableOutcome::is_right)
+        self.not_compared.is_none() && self.tables.iter().all(TableOutcome::is_right)
     }
 }
 

@@ -1,8 +1,11 @@
 //! `pgfanout verify`: every planted difference is found, and nothing else, under any load.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use pgfanout_testbed::{
@@ -384,6 +387,17 @@ async fn what_capture_does_not_see_is_found_and_what_waits_is_told() {
     world.replica(1).execute("DELETE FROM t WHERE id = 9").await;
     let (code, outcome) = verify(&world, &[]).await;
     assert_eq!((code, sum(&outcome, "waiting"), sum(&outcome, "missing")), (Some(1), 3, 1), "{outcome}");
+    // One that is out of reach leaves the others compared.
+    let text = fs::read_to_string(world.config().write()).unwrap();
+    let absent = "[[replica]]\nname = \"absent\"\nurl = \"postgres://x@127.0.0.1:1/x\"\n\n[[replica]]";
+    let both = world.directory().join("both.toml");
+    fs::write(&both, text.replacen("[[replica]]", absent, 1)).unwrap();
+    let Finished { code, stdout, .. } = program().once("verify", &both, &["--json"]).await;
+    let outcome: Value = serde_json::from_str(&stdout).unwrap();
+    let [absent, r1] = [&outcome["replicas"][0], &outcome["replicas"][1]];
+    let why = absent["not_compared"].as_str().unwrap();
+    assert!(code == Some(1) && why.starts_with("replica absent: connecting"), "{outcome}");
+    assert_eq!((&r1["not_compared"], &r1["tables"][0]["missing"]), (&Value::Null, &json!(1)), "{outcome}");
     let Finished { code, stderr, .. } =
         program().once("verify", &world.config().write(), &["--replica", "x"]).await;
     assert!(code == Some(2) && stderr.contains("there is none named \"x\""), "{stderr}");

@@ -41,13 +41,13 @@ async fn a_look_that_was_cut_off_goes_on_where_it_was() {
             AND state_change < now() - interval '1 second'";
         eventually(PATIENCE, "it rests", async || !client.query(cut, &[]).await.unwrap().is_empty()).await;
     };
-    let (Finished { code, stderr, .. }, ()) = tokio::join!(slow, cutting);
-    assert_eq!(code, Some(1), "{stderr}");
-    let (_, told) = stderr.split_once("to go on where public.long was: pgfanout verify … ").expect(&stderr);
+    let (Finished { code, stdout, .. }, ()) = tokio::join!(slow, cutting);
+    assert_eq!(code, Some(1), "{stdout}");
+    let (_, told) = stdout.split_once("to go on where public.long was: pgfanout verify … ").expect(&stdout);
     let words: Vec<&str> = told.trim().split(' ').map(|word| word.trim_matches('\'')).collect();
-    let ["--table", table, "--after", after] = words[..] else { panic!("{stderr}") };
+    let ["--table", table, "--after", after] = words[..] else { panic!("{stdout}") };
     let done: u64 = after.trim_matches(['(', ')']).parse().unwrap();
-    assert!((1..70_000).contains(&done), "{stderr}");
+    assert!((1..70_000).contains(&done), "{stdout}");
     let (code, outcome) = verify(&world, &["--table", table, "--after", after]).await;
     assert_eq!((code, sum(&outcome, "rows")), (Some(1), 70_000 - done), "{outcome}");
     let later = ("public.long".to_owned(), "different".to_owned(), "(69999)".to_owned());
