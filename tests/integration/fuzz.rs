@@ -53,7 +53,7 @@ async fn attempt(seed: u64) -> Done {
         Ok(done) => {
             eprintln!(
                 "seed {seed}: {:?}, {} tables, {done:?} in {:?}",
-                case.mode,
+                case.servers,
                 case.tables.len(),
                 started.elapsed()
             );

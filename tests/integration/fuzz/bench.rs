@@ -9,6 +9,7 @@ use std::{
 use futures_util::future::join_all;
 use pgfanout_testbed::{
     compare::{same_shared_columns, same_tables},
+    postgres::Cluster,
     process::Pgfanout,
     proxy::Proxy,
     world::{Database, World},
@@ -21,7 +22,7 @@ use super::{
     failure::{Failure, Kind},
     history,
     replica::There,
-    script::{CLIENTS, Case, Fault, Round, Transaction},
+    script::{CLIENTS, Case, Fault, Round, Servers, Transaction},
 };
 use crate::{
     broker_faults::Vandal,
@@ -31,7 +32,7 @@ use crate::{
 };
 
 /// Between two looks, so that there is time for the others.
-const PAUSE: Duration = Duration::from_millis(15);
+pub(super) const PAUSE: Duration = Duration::from_millis(15);
 
 /// How long what is stopped stays so.
 const STOPPED: Duration = Duration::from_millis(500);
@@ -46,8 +47,7 @@ pub(super) struct Done {
 
 /// Servers for the seed, and the case that is played there.
 pub(super) async fn prepare(seed: u64) -> (World, Case) {
-    let (mode, two_phases) = Case::plan(seed);
-    let world = build(mode, two_phases).await;
+    let world = build(Servers::plan(seed)).await;
     // The types have to be there to be known. They are made again for the case.
     world.primary().execute(types::OWN).await;
     let types = types::types(&world).await;
@@ -58,12 +58,16 @@ pub(super) async fn prepare(seed: u64) -> (World, Case) {
     (world, case)
 }
 
-async fn build(mode: Mode, two_phases: bool) -> World {
-    let plan = world(mode, 1);
-    let plan = match two_phases {
-        true => plan.own_primary(&[("max_prepared_transactions", "20")]).own_replicas(),
-        false => plan,
-    };
+async fn build(servers: Servers) -> World {
+    let plan = world(servers.mode, 1);
+    if !servers.own {
+        return plan.build().await;
+    }
+    // What a commit does not flush nobody else flushes soon, so that a kill loses it.
+    let two_phases = ("max_prepared_transactions", if servers.two_phases { "20" } else { "0" });
+    let primary = [("synchronous_commit", "off"), ("wal_writer_delay", "10s"), two_phases];
+    let plan = plan.own_primary(&primary).own_replicas();
+    let plan = if servers.mode == Mode::Broker { plan.own_broker() } else { plan };
     plan.build().await
 }
 
@@ -72,7 +76,7 @@ pub(super) type Harm = fn(&Case) -> String;
 
 /// Plays the case in servers of its own.
 pub(super) async fn replay(case: &Case, harm: Option<Harm>) -> Result<Done, Failure> {
-    let world = build(case.mode, case.two_phases).await;
+    let world = build(case.servers).await;
     let played = play(case, &world, harm).await;
     leave(world).await;
     played
@@ -108,7 +112,7 @@ pub(super) async fn play(case: &Case, world: &World, harm: Option<Harm>) -> Resu
         Ok(moments) => Ok(Done { counts: log.counts(), moments }),
         Err(mut failure) => {
             failure.text += &log.said_in(&failure.transactions);
-            failure.text += &history::logged(&primary, &failure.transactions).await;
+            failure.text += &history::logged(world.primary(), &failure.transactions).await;
             Err(failure)
         }
     }
@@ -125,7 +129,7 @@ async fn rounds(case: &Case, world: &World, harm: Option<Harm>, log: &Log) -> Re
     if !case.amid {
         stage.begin();
     }
-    let mut checker = Checker::new(case, world).await;
+    let mut checker = Checker::new(case, world);
     stage.settle(&mut checker).await?;
     if let Some(harm) = harm {
         world.replica(1).execute(&harm(case)).await;
@@ -219,7 +223,7 @@ impl<'a> Stage<'a> {
             faults.sort_by_key(|(after, _)| *after);
             for (after, fault) in faults {
                 ended(after).await;
-                self.befall(fault).await?;
+                self.befall(fault, log).await?;
             }
             Ok(())
         };
@@ -228,10 +232,12 @@ impl<'a> Stage<'a> {
             client::resolve(world.primary(), number, log).await
         };
         let (written, observed, happened, resolved) = tokio::join!(write, observe, happen, resolve);
-        written.and(observed).and(happened).and(resolved)
+        written.and(observed).and(happened).and(resolved)?;
+        // What was prepared when the primary was killed.
+        client::resolve(world.primary(), number, log).await
     }
 
-    async fn befall(&mut self, fault: Fault) -> Result<(), Failure> {
+    async fn befall(&mut self, fault: Fault, log: &Log) -> Result<(), Failure> {
         match fault {
             Fault::Kill | Fault::Terminate => {
                 let mut pgfanout = self.pgfanout.take().expect("it was begun");
@@ -249,33 +255,46 @@ impl<'a> Stage<'a> {
                 tokio::time::sleep(STOPPED).await;
                 pgfanout.resume();
             }
-            Fault::KillReplica => {
-                let server = self.world.replica(1).cluster();
-                server.kill9().await;
-                server.start_again().await;
+            Fault::KillPrimary => {
+                log.outage();
+                restart(self.world.primary().cluster()).await;
             }
-            Fault::StopReplica => {
-                let server = self.world.replica(1).cluster();
-                server.pause();
+            Fault::KillReplica => restart(self.world.replica(1).cluster()).await,
+            Fault::KillBroker => {
+                self.world.broker().kill9().await;
+                self.world.broker().start_again().await;
+            }
+            Fault::StopPrimary => stop(self.world.primary().cluster()).await,
+            Fault::StopReplica => stop(self.world.replica(1).cluster()).await,
+            Fault::StopBroker => {
+                self.world.broker().pause();
                 tokio::time::sleep(STOPPED).await;
-                server.resume();
+                self.world.broker().resume();
             }
             Fault::EndSessionsOfPrimary => drop(end_sessions(self.world.primary()).await),
             Fault::EndSessionsOfReplica => drop(end_sessions(self.world.replica(1)).await),
             Fault::CutPrimary => self.cut(0).await,
             Fault::CutReplica => self.cut(1).await,
             Fault::CutBroker => self.cut(2).await,
-            // The queue need not be there.
-            Fault::Purge => {
-                let Vandal { channel, .. } = &Vandal::new(self.world).await;
-                let _ = channel.queue_purge(self.world.queue(1).into(), Default::default()).await;
-            }
-            Fault::DeleteQueue => {
-                let Vandal { channel, .. } = &Vandal::new(self.world).await;
-                let _ = channel.queue_delete(self.world.queue(1).into(), Default::default()).await;
+            Fault::Purge | Fault::DeleteQueue | Fault::Unbind | Fault::DeleteExchange => {
+                self.harm_broker(fault).await;
             }
         }
         Ok(())
+    }
+
+    /// What this is done to need not be there.
+    async fn harm_broker(&self, fault: Fault) {
+        let Vandal { channel, .. } = &Vandal::new(self.world).await;
+        let (queue, exchange) = (self.world.queue(1).into(), self.world.exchange().into());
+        match fault {
+            Fault::Purge => drop(channel.queue_purge(queue, Default::default()).await),
+            Fault::DeleteQueue => drop(channel.queue_delete(queue, Default::default()).await),
+            Fault::Unbind => {
+                drop(channel.queue_unbind(queue, exchange, "".into(), Default::default()).await);
+            }
+            _ => drop(channel.exchange_delete(exchange, Default::default()).await),
+        }
     }
 
     /// For a moment, in which it may try again.
@@ -319,6 +338,17 @@ impl<'a> Stage<'a> {
         }
         Err(Failure::new(Kind::Said, format!("pgfanout ended: {:?}", pgfanout.lines().last())))
     }
+}
+
+async fn restart(server: &Cluster) {
+    server.kill9().await;
+    server.start_again().await;
+}
+
+async fn stop(server: &Cluster) {
+    server.pause();
+    tokio::time::sleep(STOPPED).await;
+    server.resume();
 }
 
 /// No line of its log may be an alarm.

@@ -1,18 +1,22 @@
 //! Whether what a replica shows is the primary at the snapshot where it says it stands.
 
+use std::time::Instant;
+
 use pgfanout_testbed::world::{Database, World};
 use tokio_postgres::Client;
 
 use super::{
+    bench::PAUSE,
     failure::{Failure, Kind},
     history::{self, Line, Lines, Look, Shown, When},
     script::Case,
 };
+use crate::support::PATIENCE;
 
 /// Looks at a replica, and remembers what it saw.
 pub(super) struct Checker<'a> {
     case: &'a Case,
-    primary: Client,
+    primary: &'a Database,
     replica: &'a Database,
     /// What was seen last, which was right.
     last: Option<Look>,
@@ -21,9 +25,8 @@ pub(super) struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    pub(super) async fn new(case: &'a Case, world: &'a World) -> Self {
-        let primary = world.primary().client().await;
-        Self { case, primary, replica: world.replica(1), last: None, moments: 0 }
+    pub(super) fn new(case: &'a Case, world: &'a World) -> Self {
+        Self { case, primary: world.primary(), replica: world.replica(1), last: None, moments: 0 }
     }
 
     /// Looks once; whether there was something to see.
@@ -32,14 +35,28 @@ impl<'a> Checker<'a> {
         if self.last.as_ref().is_some_and(|last| last.snapshot == look.snapshot && last.lines == look.lines) {
             return Ok(true);
         }
-        let here = history::at(&self.primary, &look.snapshot).await?;
-        self.compare(&here, &look).await?;
+        let started = Instant::now();
+        loop {
+            // The primary may be killed meanwhile, and has to be asked again.
+            let primary = self.primary.look().await;
+            let asked = match &primary {
+                Ok(primary) => self.compare(primary, &look).await,
+                Err(error) => Err(Failure::new(Kind::Bench, format!("{error:?}"))),
+            };
+            match asked {
+                Err(failure) if failure.kind == Kind::Bench && started.elapsed() < PATIENCE => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                asked => break asked?,
+            }
+        }
         self.moments += 1;
         self.last = Some(look);
         Ok(true)
     }
 
-    async fn compare(&self, here: &Lines, look: &Look) -> Result<(), Failure> {
+    async fn compare(&self, primary: &Client, look: &Look) -> Result<(), Failure> {
+        let here = &history::at(primary, &look.snapshot).await?;
         let at = &look.snapshot;
         if let Some(last) = &self.last {
             let ((xmin, xmax), (last_xmin, last_xmax)) = (look.ends(), last.ends());
@@ -61,10 +78,10 @@ impl<'a> Checker<'a> {
         if missing.is_empty() && extra.is_empty() {
             return Ok(());
         }
-        let kind = self.judge(here, look, &extra).await?;
+        let kind = self.judge(primary, here, look, &extra).await?;
         let (mut past, mut transactions) = (String::new(), Vec::new());
         if let Some(line) = extra.first().or(missing.first()) {
-            (past, transactions) = history::past(&self.primary, line).await?;
+            (past, transactions) = history::past(primary, line).await?;
         }
         let (missing, extra): (Vec<_>, Vec<_>) = (missing.iter().collect(), extra.iter().collect());
         let text = format!(
@@ -76,12 +93,18 @@ impl<'a> Checker<'a> {
     }
 
     /// The kind of the first row that should not be there, or that none is.
-    async fn judge(&self, here: &Lines, look: &Look, extra: &[Line]) -> Result<Kind, Failure> {
+    async fn judge(
+        &self,
+        primary: &Client,
+        here: &Lines,
+        look: &Look,
+        extra: &[Line],
+    ) -> Result<Kind, Failure> {
         let Some(line) = extra.first() else { return Ok(Kind::Lost) };
         if here.contains_key(line) {
             return Ok(Kind::Doubled);
         }
-        Ok(match history::when(&self.primary, line, &look.snapshot).await? {
+        Ok(match history::when(primary, line, &look.snapshot).await? {
             // What the last look had not shown any more came back.
             When::Before if self.last.as_ref().is_some_and(|last| !last.lines.contains_key(line)) => {
                 Kind::Backwards

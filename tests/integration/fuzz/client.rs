@@ -5,13 +5,14 @@ use std::{
     collections::BTreeMap,
 };
 
-use pgfanout_testbed::world::Database;
-use tokio_postgres::{Client, Error};
+use pgfanout_testbed::{eventually, world::Database};
+use tokio_postgres::{Client, Error, error::SqlState};
 
 use super::{
     failure::{Failure, Kind},
     script::{CLIENTS, End, Transaction},
 };
+use crate::support::PATIENCE;
 
 /// What became of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(super) struct Log {
     prepared: RefCell<Vec<(usize, String)>>,
     /// How many were prepared to wait.
     waited: Cell<usize>,
+    /// Whether the primary was ever killed, so that connections to it may break.
+    outage: Cell<bool>,
 }
 
 impl Log {
@@ -46,6 +49,17 @@ impl Log {
         let said = self.said.borrow();
         let told = transactions.iter().filter_map(|id| Some(format!("\ntransaction {id}:{}", said.get(id)?)));
         told.collect()
+    }
+
+    /// Notes that the primary is to be killed.
+    pub(super) fn outage(&self) {
+        self.outage.set(true);
+    }
+
+    /// Whether a connection broke as it was to be expected.
+    fn is_outage(&self, client: &Client, error: &Error) -> bool {
+        let ending = error.code().is_some_and(|code| code.code().starts_with("57P"));
+        self.outage.get() && (client.is_closed() || ending)
     }
 
     fn say(&self, transaction: u64, number: usize, what: &str) {
@@ -62,13 +76,35 @@ impl Log {
     }
 }
 
+/// A connection, as soon as the primary takes one.
+async fn connect(primary: &Database) -> Client {
+    eventually(PATIENCE, "the primary takes connections", async || {
+        let client = primary.try_client().await?;
+        // What is prepared keeps its locks, and is no part of a deadlock.
+        client.batch_execute("SET deadlock_timeout = '50ms'; SET lock_timeout = '150ms'").await?;
+        Ok::<_, Error>(client)
+    })
+    .await
+}
+
 /// Ends what is prepared and waits for this round.
 pub(super) async fn resolve(primary: &Database, round: usize, log: &Log) -> Result<(), Failure> {
-    let (due, later) = log.prepared.take().into_iter().partition(|(after, _)| *after <= round);
+    let (mut due, later): (Vec<_>, _) =
+        log.prepared.take().into_iter().partition(|(after, _)| *after <= round);
     log.prepared.replace(later);
-    let client = primary.client().await;
-    for (_, end) in due {
-        client.batch_execute(&end).await.map_err(Failure::bench)?;
+    let mut client = connect(primary).await;
+    while let Some((_, end)) = due.last() {
+        match client.batch_execute(end).await {
+            Err(error) if log.is_outage(&client, &error) => client = connect(primary).await,
+            // The primary was killed before it was prepared, or while it was told how to end it.
+            Err(error) if log.outage.get() && error.code() == Some(&SqlState::UNDEFINED_OBJECT) => {
+                due.pop();
+            }
+            ended => {
+                ended.map_err(Failure::bench)?;
+                due.pop();
+            }
+        }
     }
     Ok(())
 }
@@ -81,12 +117,12 @@ pub(super) async fn run(
     transactions: Vec<&Transaction>,
     log: &Log,
 ) -> Result<(), Failure> {
-    let client = primary.client().await;
-    // What is prepared keeps its locks, and is no part of a deadlock.
-    let limits = "SET deadlock_timeout = '50ms'; SET lock_timeout = '150ms'";
-    client.batch_execute(limits).await.map_err(Failure::bench)?;
+    let mut client = connect(primary).await;
     for transaction in transactions {
         let name = format!("{number}_{}", log.counts().ended);
+        if client.is_closed() {
+            client = connect(primary).await;
+        }
         let committed = perform(&client, number, &name, round, transaction, log).await?;
         log.count(|counts| {
             counts.committed += usize::from(committed);
@@ -132,7 +168,7 @@ async fn perform(
             });
             log.say(id, number, &format!("{}{}", if taken.is_ok() { "" } else { "(refused) " }, step.sql));
             match taken {
-                Err(error) if !forgiving || is_nonsense(&error) => return Err(error),
+                Err(error) if !forgiving || is_nonsense(&error) || client.is_closed() => return Err(error),
                 Err(_) => client.batch_execute("ROLLBACK TO here").await?,
                 Ok(()) => {}
             }
@@ -144,8 +180,7 @@ async fn perform(
             End::Rollback => client.batch_execute("ROLLBACK").await?,
             End::Prepared { commit, rounds } => {
                 client.batch_execute(&format!("PREPARE TRANSACTION '{name}'")).await?;
-                let how = if *commit { "COMMIT" } else { "ROLLBACK" };
-                let resolved = format!("{how} PREPARED '{name}'");
+                let resolved = resolved(*commit, name);
                 match rounds {
                     0 => client.batch_execute(&resolved).await?,
                     _ => log.prepared.borrow_mut().push((round + rounds, resolved)),
@@ -156,12 +191,26 @@ async fn perform(
     };
     match said.await {
         Ok(committed) => Ok(committed),
+        Err(error) if log.is_outage(client, &error) => {
+            // It may be prepared.
+            if let End::Prepared { commit, rounds } = end {
+                log.prepared.borrow_mut().push((round + rounds, resolved(*commit, name)));
+            }
+            Ok(false)
+        }
         Err(error) if is_nonsense(&error) => {
             let said: Vec<_> = steps.iter().map(|step| &*step.sql).collect();
             Err(Failure::new(Kind::Nonsense, format!("{error:?}\nin {}", said.join(";\n"))))
         }
-        Err(_) => client.batch_execute("ROLLBACK").await.map(|()| false).map_err(Failure::bench),
+        Err(_) => match client.batch_execute("ROLLBACK").await {
+            Err(error) if log.is_outage(client, &error) => Ok(false),
+            ended => ended.map(|()| false).map_err(Failure::bench),
+        },
     }
+}
+
+fn resolved(commit: bool, name: &str) -> String {
+    format!("{} PREPARED '{name}'", if commit { "COMMIT" } else { "ROLLBACK" })
 }
 
 /// What no server takes, whatever is in its tables; or the connection is gone.

@@ -188,11 +188,15 @@ pub(super) async fn past(primary: &Client, line: &Line) -> Result<(String, Vec<u
 }
 
 /// What capture logged of these transactions, as far as it was not trimmed.
-pub(super) async fn logged(primary: &Client, transactions: &[u64]) -> String {
+pub(super) async fn logged(primary: &Database, transactions: &[u64]) -> String {
     let query = "SELECT coalesce(string_agg(concat(E'\\n    in ', xid, ' of table ', table_id, ': ', operation, ' ', key),
             '' ORDER BY ctid), '') FROM pgfanout.changelog WHERE xid::text = ANY ($1)";
     let ids: Vec<String> = transactions.iter().map(u64::to_string).collect();
-    match primary.query_one(query, &[&ids]).await {
+    let logged = match primary.look().await {
+        Ok(primary) => primary.query_one(query, &[&ids]).await,
+        Err(error) => Err(error),
+    };
+    match logged {
         Ok(row) => format!("\nwhat was logged of them:{}", row.get::<_, &str>(0)),
         Err(error) => format!("\nwhat was logged of them is not known: {error:?}"),
     }

@@ -11,7 +11,7 @@ use super::{
     history,
     replica::There,
     schema::Table,
-    script::{CLIENTS, Case, End, Fault, Round, Transaction},
+    script::{CLIENTS, Case, End, Fault, Round, Servers, Transaction},
     shrink::shrink,
     statements::Step,
 };
@@ -89,8 +89,7 @@ fn case() -> Case {
     table.generated.push("amount".to_owned());
     Case {
         seed: 0,
-        mode: Mode::Postgres,
-        two_phases: false,
+        servers: Servers { mode: Mode::Postgres, own: false, two_phases: false },
         there: There::Nothing,
         amid: false,
         sequential: false,
@@ -120,7 +119,7 @@ async fn every_kind_of_harm_is_found() {
         world.primary().execute(&statement).await;
     }
     let _pgfanout = program().run(&world.config().primary("exclude = [\"audit.*\"]").write());
-    let mut checker = Checker::new(&case, &world).await;
+    let mut checker = Checker::new(&case, &world);
     until_right(&mut checker, &case, &world).await;
     for Harm { kind, before, plant, after, undo } in HARMS {
         world.primary().execute(before).await;

@@ -64,9 +64,35 @@ pub(super) enum Fault {
     CutBroker,
     Purge,
     DeleteQueue,
-    /// The replica's server, where it is this case's own: killed and started again, or stopped where it is for a while.
+    Unbind,
+    DeleteExchange,
+    /// The servers, where they are this case's own: killed and started again, or stopped where they are for a while.
+    KillPrimary,
+    StopPrimary,
     KillReplica,
     StopReplica,
+    KillBroker,
+    StopBroker,
+}
+
+/// What a case is played on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Servers {
+    pub(super) mode: Mode,
+    /// Whether they are this case's own, and may be harmed.
+    pub(super) own: bool,
+    /// Whether the primary takes transactions in two phases; one of the case's own.
+    pub(super) two_phases: bool,
+}
+
+impl Servers {
+    /// What the seed decides before they are there.
+    pub(super) fn plan(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let mode = if dice.once_in(3) { Mode::Postgres } else { Mode::Broker };
+        let own = dice.once_in(3);
+        Self { mode, own, two_phases: own && dice.once_in(2) }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -80,9 +106,7 @@ pub(super) struct Round {
 #[derive(Clone, Debug)]
 pub(super) struct Case {
     pub(super) seed: u64,
-    pub(super) mode: Mode,
-    /// Whether the primary takes transactions in two phases. Both have servers of their own then.
-    pub(super) two_phases: bool,
+    pub(super) servers: Servers,
     /// Which tables the replica has before.
     pub(super) there: There,
     /// Whether it is started while the first round goes on.
@@ -99,23 +123,14 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// What the seed decides before the servers are there: how they have to be.
-    pub(super) fn plan(seed: u64) -> (Mode, bool) {
-        let mut dice = Dice::new(seed);
-        let mode = if dice.once_in(3) { Mode::Postgres } else { Mode::Broker };
-        (mode, dice.once_in(4))
-    }
-
-    /// The rest of it, with types and statements that the server knows.
+    /// What the seed decides, with types and statements that the server knows.
     pub(super) fn generate(seed: u64, types: &[Type], merge: bool) -> Self {
-        let (mode, two_phases) = Self::plan(seed);
         let mut dice = Dice::new(seed ^ 0x9e37_79b9_7f4a_7c15);
         let dice = &mut dice;
         let tables = schema::tables(dice, types);
         let mut case = Self {
             seed,
-            mode,
-            two_phases,
+            servers: Servers::plan(seed),
             there: *dice.pick(&[There::Nothing, There::Nothing, There::Nothing, There::Same, There::Own]),
             amid: dice.once_in(2),
             sequential: false,
@@ -170,7 +185,7 @@ fn fill(dice: &mut Dice, case: &Case, place: usize) -> Transaction {
 fn transaction(dice: &mut Dice, case: &Case, merge: bool, round: usize) -> Transaction {
     let end = match dice.many(0..8) {
         0 => End::Rollback,
-        1..4 if case.two_phases => {
+        1..4 if case.servers.two_phases => {
             // Tables can't come to be captured while one holds locks on them.
             let rounds = if round > 0 && dice.once_in(4) { dice.many(1..4) } else { 0 };
             End::Prepared { commit: !dice.once_in(3), rounds }
@@ -189,7 +204,7 @@ fn transaction(dice: &mut Dice, case: &Case, merge: bool, round: usize) -> Trans
     // A snapshot that is older than a TRUNCATE shows the table empty, to the history's triggers too; and nobody could read
     // on until it is resolved.
     let truncate = level == "READ COMMITTED" && !end.is_late();
-    let allowed = Allowed { truncate, partitions: truncate && !case.two_phases, merge };
+    let allowed = Allowed { truncate, partitions: truncate && !case.servers.two_phases, merge };
     let steps: Vec<_> = (0..dice.many(1..6)).map(|_| step(dice, &case.tables, allowed)).collect();
     let mut begin = format!("BEGIN ISOLATION LEVEL {level}");
     // In replica role PostgreSQL does not check what may be unique later, and two rows would have one key.
@@ -213,7 +228,7 @@ fn transaction(dice: &mut Dice, case: &Case, merge: bool, round: usize) -> Trans
 }
 
 fn fault(dice: &mut Dice, case: &Case) -> Fault {
-    let all = [
+    let mut known = vec![
         Fault::Kill,
         Fault::Kill,
         Fault::Terminate,
@@ -222,14 +237,18 @@ fn fault(dice: &mut Dice, case: &Case) -> Fault {
         Fault::EndSessionsOfReplica,
         Fault::CutPrimary,
         Fault::CutReplica,
-        Fault::CutBroker,
-        Fault::Purge,
-        Fault::Purge,
-        Fault::DeleteQueue,
     ];
-    let mut known = all[..if case.mode == Mode::Broker { all.len() } else { 8 }].to_vec();
-    if case.two_phases {
-        known.extend([Fault::KillReplica, Fault::KillReplica, Fault::StopReplica]);
+    let Servers { mode, own, .. } = case.servers;
+    if mode == Mode::Broker {
+        let lost = [Fault::Purge, Fault::Purge, Fault::DeleteQueue, Fault::Unbind, Fault::DeleteExchange];
+        known.extend(lost.into_iter().chain([Fault::CutBroker]));
+    }
+    if own {
+        let killed = [Fault::KillPrimary, Fault::KillPrimary, Fault::KillReplica, Fault::KillReplica];
+        known.extend(killed.into_iter().chain([Fault::StopPrimary, Fault::StopReplica]));
+    }
+    if own && mode == Mode::Broker {
+        known.extend([Fault::KillBroker, Fault::KillBroker, Fault::StopBroker]);
     }
     *dice.pick(&known)
 }
@@ -237,10 +256,10 @@ fn fault(dice: &mut Dice, case: &Case) -> Fault {
 /// As a script that may be read, and played with psql.
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, mode, two_phases, there, amid, max_changes_per_message, old_record, .. } = self;
+        let Self { seed, servers, there, amid, max_changes_per_message, old_record, .. } = self;
         writeln!(
             f,
-            "-- seed {seed}; {mode:?}, {max_changes_per_message} changes a message, old_record {old_record}; in two phases: {two_phases}; \
+            "-- seed {seed}; {servers:?}, {max_changes_per_message} changes a message, old_record {old_record}; \
              tables on the replica before: {there:?}; started amid the first round: {amid}"
         )?;
         let made = || self.made.iter().map(|&place| &self.tables[place]);
