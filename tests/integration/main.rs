@@ -44,6 +44,7 @@ mod refusals;
 mod refuted;
 mod samples;
 mod secured;
+mod shipped;
 mod soak;
 mod statements;
 mod status;
