@@ -207,3 +207,66 @@ async fn what_only_a_replica_has_stays_when_another_table_takes_the_name() {
     let (replica, seen) = (world.replica(1).client().await, "SELECT string_agg(t::text, ' ') FROM t");
     assert_eq!(replica.query_one(seen, &[]).await.unwrap().get::<_, String>(0), "(2,2,,mine)");
 }
+
+/// A table is followed from the moment when its name or its schema makes it one that is wanted, until it is none.
+#[tokio::test]
+async fn a_table_that_comes_to_be_wanted_is_followed() {
+    let world = world(Mode::Broker, 1).build().await;
+    let table = "(id int PRIMARY KEY, v text)";
+    let names =
+        ["shop_first", "draft", "wanted.first", "later_1.first", "aside.moved", "other.late", "other.bag"];
+    world
+        .primary()
+        .execute("CREATE SCHEMA wanted; CREATE SCHEMA later_1; CREATE SCHEMA aside; CREATE SCHEMA other")
+        .await;
+    for name in names {
+        let columns = if name == "other.bag" { "(id int, v text)" } else { table };
+        let made = format!("CREATE TABLE {name} {columns}; INSERT INTO {name} VALUES (1, 'a'), (2, 'b')");
+        world.primary().execute(&made).await;
+    }
+    let tables = "tables = [\"shop_*\", \"wanted.*\", \"later_*.*\"]";
+    let mut pgfanout = program().run(&world.config().primary(tables).write());
+    until_same(&world, &["shop_first", "wanted.first", "later_1.first"]).await;
+    for (statements, tables) in [
+        (
+            "ALTER TABLE draft RENAME TO shop_draft; UPDATE shop_draft SET v = 'c' WHERE id = 1",
+            &["shop_draft"][..],
+        ),
+        (
+            "UPDATE aside.moved SET v = 'c'; ALTER TABLE aside.moved SET SCHEMA wanted; DELETE FROM wanted.moved WHERE id = 2",
+            &["wanted.moved"],
+        ),
+        (
+            "ALTER SCHEMA other RENAME TO later_2; INSERT INTO later_2.late VALUES (3, 'c'); INSERT INTO later_2.bag VALUES (2, 'b')",
+            &["later_2.late", "later_2.bag"],
+        ),
+        (
+            "CREATE TABLE made (id int PRIMARY KEY, v text); INSERT INTO made VALUES (1, 'a'), (2, 'b');
+             ALTER TABLE made RENAME TO shop_made; UPDATE shop_made SET v = 'c' WHERE id = 2",
+            &["shop_made"],
+        ),
+    ] {
+        world.primary().execute(&format!("BEGIN; {statements}; COMMIT")).await;
+        until_same(&world, tables).await;
+        for table in tables {
+            world
+                .primary()
+                .execute(&format!("UPDATE {table} SET v = v || '!'; DELETE FROM {table} WHERE id = 1"))
+                .await;
+        }
+        until_same(&world, tables).await;
+    }
+    // Nobody wants it any more, and then somebody does.
+    world.primary().execute("ALTER TABLE shop_draft RENAME TO draft; UPDATE draft SET v = 'unseen'").await;
+    until_left(&world, "shop_draft").await;
+    let there = world.replica(1).client().await;
+    let left = there.query_one("SELECT string_agg(v, ' ') FROM shop_draft", &[]).await.unwrap();
+    assert_eq!(left.get::<_, &str>(0), "b!", "it stays as it was");
+    world
+        .primary()
+        .execute("ALTER TABLE draft RENAME TO shop_draft; INSERT INTO shop_draft VALUES (4, 'd')")
+        .await;
+    until_same(&world, &["shop_draft"]).await;
+    assert!(pgfanout.events("halted").is_empty(), "{:?}", pgfanout.events("halted"));
+    pgfanout.terminate().await;
+}

@@ -52,6 +52,7 @@ mod supervision;
 mod support;
 mod tables;
 mod types;
+mod upkeep;
 mod verify;
 mod versions;
 mod waking;
