@@ -250,11 +250,14 @@ async fn watch(
 /// Runs on the replica just what it was told to, once for each message, until it has what the primary has.
 async fn until_mended(world: &World, pgfanout: &mut Pgfanout, cases: &[Case], config: &std::path::Path) {
     let (here, there) = (world.primary().look().await.unwrap(), world.replica(1).look().await.unwrap());
-    let mut told = BTreeSet::new();
+    let messages = |pgfanout: &Pgfanout| {
+        let lines = [pgfanout.events("table_isolated"), pgfanout.events("halted")].concat();
+        lines.iter().map(|line| line["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (mut told, mut left) = (BTreeSet::new(), Vec::new());
     eventually(PATIENCE, "the replica has what the primary has", async || {
         let mut mended = false;
-        for line in pgfanout.events("table_isolated").iter().chain(&pgfanout.events("halted")) {
-            let message = line["message"].as_str().unwrap().to_owned();
+        for message in left.drain(..).chain(messages(pgfanout)) {
             if !told.insert(message.clone()) {
                 continue;
             }
@@ -279,6 +282,8 @@ async fn until_mended(world: &World, pgfanout: &mut Pgfanout, cases: &[Case], co
         }
         if mended {
             pgfanout.kill9().await;
+            // What is set aside is told once: by the one that is gone.
+            left = messages(pgfanout);
             *pgfanout = program().run(config);
         }
         for case in cases {
