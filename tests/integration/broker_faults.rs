@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::{
     bank::by_broker,
+    joining::until_past_the_log,
     load::{self, Load, until_arrived},
     messages::until_following,
     support::{Mode, PATIENCE, begin, program, until_same, world},
@@ -144,13 +145,7 @@ async fn a_lost_message_of_no_change_holds_no_replica_back() {
     vandal.unbind(&world, &world.queue(1)).await;
     // What is logged of it makes a batch, so that replicas pass it before it is trimmed.
     primary.batch_execute("CREATE TABLE own.one (n int)").await.unwrap();
-    let logged = "SELECT max(xid::text::int8)::text FROM pgfanout.changelog";
-    let logged: String = primary.query_one(logged, &[]).await.unwrap().get(0);
-    let has = "SELECT pg_visible_in_snapshot($1::text::xid8, snapshot) FROM pgfanout.position";
-    eventually(PATIENCE, "the replica stands behind it", async || {
-        replica.query_one(has, &[&logged]).await.unwrap().get::<_, bool>(0)
-    })
-    .await;
+    until_past_the_log(&primary, &replica, PATIENCE).await;
     assert_no_copy(&pgfanout, mark);
 }
 

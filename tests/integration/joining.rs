@@ -114,6 +114,21 @@ async fn tables_join_without_a_broker() {
 /// Sooner than tables are looked for in any case, which is every 20 seconds.
 const SOON: Duration = Duration::from_secs(15);
 
+/// Waits until the replica stands behind all that is logged.
+pub(crate) async fn until_past_the_log(
+    primary: &tokio_postgres::Client,
+    replica: &tokio_postgres::Client,
+    limit: Duration,
+) {
+    let last = "SELECT max(xid::text::int8)::text FROM pgfanout.changelog";
+    let last: String = primary.query_one(last, &[]).await.unwrap().get(0);
+    let has = "SELECT pg_visible_in_snapshot($1::text::xid8, snapshot) FROM pgfanout.position";
+    eventually(limit, "the replica stands behind all that is logged", async || {
+        replica.query_one(has, &[&last]).await.unwrap().get::<_, bool>(0)
+    })
+    .await;
+}
+
 /// However a table is made, or gets a name that is wanted, and whether others are written meanwhile or not.
 async fn new_tables_follow_at_once(mode: Mode) {
     let world = world(mode, 1).build().await;
@@ -147,13 +162,7 @@ async fn new_tables_follow_at_once(mode: Mode) {
 
     // Nor does what was logged for a table that nobody wants wait for replicas until it is old, and they are copied anew.
     primary.batch_execute("CREATE TABLE own.two (n int)").await.unwrap();
-    let last = "SELECT max(xid::text::int8)::text FROM pgfanout.changelog";
-    let last: String = primary.query_one(last, &[]).await.unwrap().get(0);
-    let has = "SELECT pg_visible_in_snapshot($1::text::xid8, snapshot) FROM pgfanout.position";
-    eventually(SOON, "the replica stands behind it", async || {
-        replica.query_one(has, &[&last]).await.unwrap().get::<_, bool>(0)
-    })
-    .await;
+    until_past_the_log(&primary, &replica, SOON).await;
 }
 
 #[tokio::test]
