@@ -11,10 +11,15 @@ use crate::{
 async fn until_taken_up(world: &World, statement: &str) {
     let (here, there) = (world.primary().client().await, world.replica(1).client().await);
     let noted = "SELECT string_agg(concat_ws(' ', id, definition), ', ' ORDER BY id) FROM pgfanout.";
-    let captured = format!("{noted}captured_table");
+    // Nothing before all that is there is captured: otherwise the next statement would come before the table is new there.
+    let captured = format!(
+        "{noted}captured_table HAVING count(*) = (SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'p')
+            AND NOT relispartition AND relnamespace = 'public'::regnamespace)"
+    );
     let followed = format!("{noted}replicated_table WHERE snapshot IS NULL");
     eventually(PATIENCE, &format!("the replica takes up: {statement}"), async || {
-        let here: Option<String> = here.query_one(&captured, &[]).await.unwrap().get(0);
+        let here = here.query_opt(&captured, &[]).await.unwrap();
+        let here: Option<String> = here.and_then(|row| row.get(0));
         let there: Option<String> = there.query_one(&followed, &[]).await.unwrap().get(0);
         if here.is_some() && here == there { Ok(()) } else { Err((here, there)) }
     })
