@@ -4,7 +4,7 @@ use pgfanout_testbed::world::{Plan, World};
 
 use crate::{
     load::{self, Load, until_arrived},
-    support::{Mode, begin, until_same, world},
+    support::{Mode, PATIENCE, begin, until_same, world},
 };
 
 async fn loaded(plan: Plan) -> (World, Load) {
@@ -91,8 +91,9 @@ async fn kills_of_a_replica_are_survived_without_a_broker() {
 async fn the_primary_is_killed(mode: Mode) {
     let forgetful = [("synchronous_commit", "off"), ("wal_writer_delay", "10s")];
     let (world, load) = loaded(world(mode, 2).own_primary(&forgetful)).await;
-    let _pgfanout = begin(&world);
-    // The first time while tables are being copied.
+    let mut pgfanout = begin(&world);
+    // The first time while tables are being copied. What was installed to get there is safe, and the tables with it.
+    pgfanout.wait_for(0, "the tables join", PATIENCE, |line| line["event"] == "table_entered").await;
     load.more(30).await;
     for _ in 0..2 {
         world.primary().cluster().kill9().await;

@@ -32,8 +32,8 @@ const TRIGGERS: &str = "
     CREATE TRIGGER b BEFORE INSERT OR UPDATE ON stamped FOR EACH ROW EXECUTE FUNCTION insert_username(by);
     CREATE TRIGGER c BEFORE INSERT OR UPDATE ON stamped FOR EACH ROW EXECUTE FUNCTION autoinc(n, counted);
     CREATE TRIGGER d AFTER INSERT OR UPDATE OR DELETE ON stamped FOR EACH ROW EXECUTE FUNCTION triggered_change_notification();
-    CREATE TRIGGER a BEFORE INSERT OR UPDATE ON detail FOR EACH ROW EXECUTE FUNCTION check_primary_key('m', 'master', 'id');
-    CREATE TRIGGER a BEFORE UPDATE OR DELETE ON master FOR EACH ROW EXECUTE FUNCTION check_foreign_key(1, 'cascade', 'id', 'detail', 'm');
+    CREATE TRIGGER a AFTER INSERT OR UPDATE ON detail FOR EACH ROW EXECUTE FUNCTION check_primary_key('m', 'master', 'id');
+    CREATE TRIGGER a AFTER UPDATE OR DELETE ON master FOR EACH ROW EXECUTE FUNCTION check_foreign_key(1, 'cascade', 'id', 'detail', 'm');
     CREATE TRIGGER a BEFORE UPDATE OR DELETE ON holding FOR EACH ROW EXECUTE FUNCTION lo_manage(o)";
 
 const STATEMENTS: &[&str] = &[

@@ -100,6 +100,10 @@ async fn what_takes_minutes_is_what_runs_here_for_less_long() {
 /// As `make demo KEEP=1`, which ends as `make demo` does when it is told to.
 #[tokio::test]
 async fn the_demonstration_shows_what_is_said_of_it_and_leaves_nothing() {
+    let world = world(Mode::Postgres, 1).build().await;
+    if world.primary().cluster().program_if_there("pgbench", "the demonstration").is_none() {
+        return;
+    }
     let demo = PathBuf::from(env!("CARGO_BIN_EXE_pgfanout")).with_file_name("demo");
     assert!(demo.exists(), "{}: cargo build --workspace makes it", demo.display());
     let mut demo = Command::new(demo);

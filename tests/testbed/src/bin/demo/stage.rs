@@ -106,7 +106,8 @@ impl Stage {
 
     /// A program of PostgreSQL for the primary, which ends with the show.
     pub(crate) fn on_primary(&self, program: &str, arguments: &[&str]) -> std::process::Command {
-        let mut command = std::process::Command::new(self.primary.program(program));
+        let program = self.primary.program_if_there(program, "the demonstration");
+        let mut command = std::process::Command::new(program.expect("it comes with PostgreSQL"));
         command.args(arguments).arg(self.primary.url(DATABASE)).current_dir(self.premises.path());
         command
     }
