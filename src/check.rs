@@ -1,5 +1,6 @@
 //! A look at everything before it is needed: all that stands in the way of replicating, at once, each with
-//! what removes it. Lasting changes are made nowhere.
+//! what removes it. Lasting changes are made nowhere: tables that a replica does not have are made there and given up
+//! again, for ten seconds at the most, since what they are made of may be newer than its server.
 //!
 //! For people it is a line each, errors last. With `--json` it is one object in one line:
 //!

@@ -9,6 +9,10 @@ use crate::{
     replica::definition::TableDefinition,
 };
 
+/// A key WITHOUT OVERLAPS is a primary key already, and no index that names rows.
+const KEY: &str =
+    "ALTER TABLE … ADD PRIMARY KEY (…), or CREATE UNIQUE INDEX ON … (…) over columns that are NOT NULL";
+
 /// What replicas have to hold.
 #[derive(Default)]
 pub(super) struct Wanted {
@@ -16,6 +20,8 @@ pub(super) struct Wanted {
     pub(super) tables: Vec<TableDefinition>,
     /// The encoding of their texts; empty if it could not be asked for.
     pub(super) encoding: String,
+    /// The primary's version, as `server_version_num` has it.
+    pub(super) version: i32,
 }
 
 /// What is found at the primary, and what replicas have to hold.
@@ -29,10 +35,14 @@ pub(super) async fn check(config: &Config) -> (Findings, Wanted) {
             "settings",
             "max_prepared_transactions is above 0, where NOTIFY would make PREPARE TRANSACTION fail: changes are \
              looked for instead, and the first after a pause waits for up to a second",
-            "ALTER SYSTEM SET max_prepared_transactions = 0, if nobody prepares transactions; needs a restart",
+            format!(
+                "{}, if nobody prepares transactions; needs a restart",
+                server.set("max_prepared_transactions = 0")
+            ),
         );
     }
-    let mut wanted = Wanted { tables: Vec::new(), encoding: server.encoding.clone() };
+    let mut wanted =
+        Wanted { tables: Vec::new(), encoding: server.encoding.clone(), version: server.version };
     let looked = look(config, &server, &mut wanted.tables, &mut findings).await;
     if let Err(error) = looked {
         findings.add(super::Level::Error, "tables", error.chain(), None);
@@ -74,7 +84,7 @@ async fn look(
     if !keyless.is_empty() {
         let text =
             format!("no key names the rows of {}; each change reads all of a table", keyless.join(", "));
-        findings.warning("tables", text, "ALTER TABLE … ADD PRIMARY KEY (…)");
+        findings.warning("tables", text, KEY);
     }
     findings.ok("tables", format!("{} can be captured", wanted.len()));
     Ok(())

@@ -1,6 +1,9 @@
 //! A replica, and whether its tables fit the primary's.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::{Findings, primary::Wanted, server};
 use crate::{
@@ -8,12 +11,22 @@ use crate::{
     error::{Error, Result},
     postgres::Session,
     replica::{
-        create::refusal_to_make, definition::TableDefinition, difference::differences, filled::filled, state,
+        create::{refusal_to_make, try_to_make},
+        definition::{Column, TableDefinition},
+        difference::differences,
+        filled::filled,
+        state,
     },
 };
 
 /// From here on a role can be allowed to write as a replica does without being a superuser.
 const GRANTABLE: i32 = 150_000;
+
+/// From here on a `"char"` beyond ASCII is printed in a way that older servers do not read.
+const ESCAPED_CHAR: i32 = 160_000;
+
+/// For how long tables that are missing are made to see whether they can be.
+const TRYING: Duration = Duration::from_secs(10);
 
 /// What is found at a replica that has to hold this.
 pub(super) async fn check(replica: &config::Replica, wanted: &Wanted) -> Findings {
@@ -29,6 +42,21 @@ pub(super) async fn check(replica: &config::Replica, wanted: &Wanted) -> Finding
             text,
             "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and that in its url",
         );
+    }
+    if wanted.version >= ESCAPED_CHAR && server.version < ESCAPED_CHAR {
+        let columns = wanted.tables.iter().flat_map(|table| {
+            let is_char = |column: &&Column| column.type_name.trim_end_matches("[]") == "\"char\"";
+            let name = |column: &Column| format!("{}.{}", table.table, column.quoted);
+            table.columns.iter().filter(is_char).map(name)
+        });
+        let columns: Vec<String> = columns.collect();
+        if !columns.is_empty() {
+            let text = format!(
+                "values of {} that are not ASCII become others, as the primary is newer",
+                columns.join(", ")
+            );
+            findings.warning("version", text, "upgrade it to PostgreSQL 16 or newer, or use another type");
+        }
     }
     if let Err(error) = look(replica, &server, &wanted.tables, &mut findings).await {
         findings.add(super::Level::Error, "tables", error.chain(), None);
@@ -53,8 +81,8 @@ async fn look(
         return Ok(());
     }
     let before = findings.all.len();
-    privileges(replica, server, findings).await?;
-    tables(replica, server, wanted, findings).await?;
+    let writing = privileges(replica, server, findings).await?;
+    tables(replica, server, writing.as_ref(), wanted, findings).await?;
     if findings.all.len() == before {
         findings
             .ok("tables", format!("role {} may write {} tables, and they fit", server.role, wanted.len()));
@@ -62,21 +90,22 @@ async fn look(
     Ok(())
 }
 
+/// What is missing is told. Returns a session that writes as the applier's, where it may.
 async fn privileges(
     replica: &config::Replica,
     server: &server::Server,
     findings: &mut Findings,
-) -> Result<()> {
+) -> Result<Option<Session>> {
     let server::Server { role, database, .. } = server;
-    match state::connect(&replica.database, "pgfanout check").await {
+    let connected = state::connect(&replica.database, "pgfanout check").await;
+    match &connected {
         Ok(_) => {}
         Err(Error::Paused) => findings.warning(
             "pause",
             "it is paused: nothing is applied to it",
             format!("pgfanout resume --config FILE --replica {}", replica.name),
         ),
-        Err(error) if !error.needs_operator() => return Err(error),
-        Err(_) => findings.error(
+        Err(error) if error.needs_operator() => findings.error(
             "privileges",
             format!("role {role} may not set session_replication_role, so that triggers would fire twice"),
             match server.version >= GRANTABLE {
@@ -84,6 +113,7 @@ async fn privileges(
                 false => format!("ALTER ROLE {role} SUPERUSER"),
             },
         ),
+        Err(_) => return connected.map(Some),
     }
     let statement = "SELECT s.name, CASE
         WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
@@ -112,12 +142,13 @@ async fn privileges(
             ),
         }
     }
-    Ok(())
+    Ok(connected.ok())
 }
 
 async fn tables(
     replica: &config::Replica,
     server: &server::Server,
+    writing: Option<&Session>,
     wanted: &[TableDefinition],
     findings: &mut Findings,
 ) -> Result<()> {
@@ -128,12 +159,13 @@ async fn tables(
     let rows = session.query("looking for privileges", statement, &[&schemas, &names]).await?;
     let ours = ours(server).await?;
     let mut schemas_told = BTreeSet::new();
+    let mut missing = Vec::new();
     for (table, row) in wanted.iter().zip(rows) {
         let name = &table.table;
         let subject = format!("table {name}");
         if !row.get::<_, bool>("is_there") {
-            let schema: &str = row.get("schema_name");
-            if !row.get::<_, bool>("may_create") && schemas_told.insert(schema.to_owned()) {
+            let (schema, may_create): (&str, bool) = (row.get("schema_name"), row.get("may_create"));
+            if !may_create && schemas_told.insert(schema.to_owned()) {
                 let remedy = match row.get("has_schema") {
                     true => format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}"),
                     false => format!("GRANT CREATE ON DATABASE {} TO {role}", server.database),
@@ -142,6 +174,8 @@ async fn tables(
             }
             if let Some(reason) = refusal_to_make(session, table).await? {
                 findings.add(super::Level::Error, &subject, format!("it can't be created: {reason}"), None);
+            } else if may_create {
+                missing.push(table);
             }
             continue;
         }
@@ -166,6 +200,44 @@ async fn tables(
         if !is_ours && replica.existing_rows == ExistingRows::Refuse && has_rows(session, table).await? {
             let remedy = format!("TRUNCATE {name}, or existing_rows = \"replace\" in the configuration");
             findings.error(&subject, "it holds rows that pgfanout did not write", remedy);
+        }
+    }
+    match writing {
+        Some(writing) => make(server, writing, &missing, findings).await,
+        None => Ok(()),
+    }
+}
+
+/// What these tables are made of may be newer than the server, or not be on its machine: only it knows what it refuses.
+async fn make(
+    server: &server::Server,
+    writing: &Session,
+    missing: &[&TableDefinition],
+    findings: &mut Findings,
+) -> Result<()> {
+    let frees_names = server.may_read("filled_table").await?;
+    let began = Instant::now();
+    for (tried, table) in missing.iter().enumerate() {
+        if began.elapsed() >= TRYING {
+            let text =
+                format!("{} of {} that are missing were made to try it, and not kept", tried, missing.len());
+            findings.ok("tables", text);
+            break;
+        }
+        let subject = format!("table {}", table.table);
+        match try_to_make(writing, table, frees_names).await {
+            Ok(()) => {}
+            Err(error) if error.is_refusal() => {
+                findings.add(super::Level::Error, &subject, error.chain(), None);
+            }
+            Err(error) if error.sqlstate().is_some() => {
+                findings.warning(
+                    &subject,
+                    format!("it could not be tried: {}", error.chain()),
+                    "look again later",
+                );
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -35,9 +35,19 @@ pub(super) struct Server {
     pub(super) database: String,
     /// It can prepare transactions for two-phase commit.
     pub(super) prepares: bool,
+    /// ALTER SYSTEM is allowed there.
+    alters_system: bool,
 }
 
 impl Server {
+    /// How this becomes a setting of the server.
+    pub(super) fn set(&self, setting: &str) -> String {
+        match self.alters_system {
+            true => format!("ALTER SYSTEM SET {setting}"),
+            false => format!("{setting} in its configuration, since ALTER SYSTEM is not allowed there"),
+        }
+    }
+
     /// Whether there is a table of ours with this name that the role may read.
     pub(super) async fn may_read(&self, table: &str) -> Result<bool> {
         let statement = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -81,24 +91,26 @@ async fn ask(database: &Database, findings: &mut Findings) -> Result<Server> {
     judge_version(&row, findings);
     judge_link(&row, findings);
     judge_clock(before, clock, after, findings);
-    let texts: (Vec<String>, Vec<String>) = (row.get("unwise"), row.get("remedies"));
-    for (text, remedy) in texts.0.iter().zip(texts.1) {
-        findings.warning("settings", text, remedy);
-    }
     let free: i64 = row.get("connections");
     if free < SESSIONS {
         let text = format!("only {free} more connections are allowed, and pgfanout may need {SESSIONS}");
         findings.warning("settings", text, "raise max_connections, which needs a restart");
     }
     let (role, database) = (row.get("role"), row.get("database"));
-    Ok(Server {
+    let server = Server {
         version: row.get("version_number"),
         encoding: row.get("encoding"),
         role,
         database,
         prepares: row.get("prepares"),
+        alters_system: row.get("alters_system"),
         session,
-    })
+    };
+    let texts: (Vec<String>, Vec<&str>) = (row.get("unwise"), row.get("wise"));
+    for (text, wise) in texts.0.iter().zip(texts.1) {
+        findings.warning("settings", text, format!("{}; SELECT pg_reload_conf()", server.set(wise)));
+    }
+    Ok(server)
 }
 
 /// Statements that were prepared are not there, or those of somebody else are.

@@ -1,7 +1,11 @@
 //! Makes a table that a replica does not have, and checks one that it has.
 
-use super::definition::{Index, Need, Partition, TableDefinition};
-use super::difference::{Difference, differences, missing_partitions};
+use super::{
+    definition::{Index, Need, Partition, TableDefinition},
+    difference::{Difference, differences, missing_partitions},
+    names::free_names,
+    state::begin,
+};
 use crate::{
     error::{Error, Result},
     postgres::Session,
@@ -178,6 +182,27 @@ pub async fn finish(replica: &Session, definition: &TableDefinition) -> Result<(
             ),
         )),
     }
+}
+
+/// Makes a table that is not there as it will be made, on a session that may write, and gives it up again. `installed`
+/// is whether our schema is there, and with it the names that may be freed. Nobody waits behind it for longer than
+/// 0.3 s.
+///
+/// # Errors
+/// As [`create_missing`] and [`finish`].
+pub async fn try_to_make(replica: &Session, definition: &TableDefinition, installed: bool) -> Result<()> {
+    begin(replica).await?;
+    let tried = async {
+        replica.run("trying to make a table", "SET LOCAL lock_timeout = '300ms'").await?;
+        if installed {
+            free_names(replica, definition).await?;
+        }
+        create_missing(replica, definition).await?;
+        finish(replica, definition).await
+    };
+    let tried = tried.await;
+    let given_up = replica.roll_back().await;
+    tried.and(given_up)
 }
 
 fn missing_again(replica: &Session, definition: &TableDefinition) -> Error {

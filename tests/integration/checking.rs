@@ -1,5 +1,6 @@
 //! `pgfanout check`: all that is in the way at once, and remedies that are right as they are printed.
 
+mod making;
 mod pooler;
 
 use std::process::Command;
@@ -26,7 +27,7 @@ pub(crate) async fn findings(config: &ConfigFile) -> Vec<Value> {
 }
 
 /// Those of a level, as `place: subject: text`, with their remedies.
-fn of_level<'a>(findings: &'a [Value], level: &str) -> Vec<(String, &'a str)> {
+pub(crate) fn of_level<'a>(findings: &'a [Value], level: &str) -> Vec<(String, &'a str)> {
     let text = |finding: &'a Value, key: &str| finding[key].as_str().unwrap_or_default();
     let one = |finding: &'a Value| {
         let (place, subject) = (text(finding, "place"), text(finding, "subject"));

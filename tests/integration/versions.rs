@@ -1,10 +1,15 @@
 //! What only newer PostgreSQL has: it follows to a replica that has it too. An older one refuses what it would need to
 //! know, says what, and follows once an operator has made there what fits.
 
+use pgfanout_testbed::config::ConfigFile;
 use serde_json::Value;
 
-use crate::support::{Mode, PATIENCE, program, until_same, world};
+use crate::{
+    checking::{findings, of_level},
+    support::{Mode, PATIENCE, program, until_same, world},
+};
 
+mod servers;
 mod values;
 
 struct Case {
@@ -282,15 +287,27 @@ const DETACHED_CONCURRENTLY: Case = Case {
     ..FOLLOWS
 };
 
+/// `pgfanout check` says beforehand what will be refused, and nothing where nothing will be.
+async fn check(config: &ConfigFile, refused: &str) {
+    let found = findings(config).await;
+    let errors = of_level(&found, "error");
+    let is_told =
+        |(text, _): &(String, &str)| text.starts_with("replica r1: table ") && text.contains(refused);
+    assert_eq!(errors.iter().any(is_told), !refused.is_empty(), "{refused}: {errors:#?}");
+    assert!(!refused.is_empty() || errors.is_empty(), "{errors:#?}");
+}
+
 async fn follows_or_is_refused(case: Case) {
     let world = world(Mode::Broker, 1).build().await;
     if !world.primary().cluster().knows(case.what, case.since) {
         return;
     }
     world.primary().execute(case.setup).await;
-    let config = world.config().primary(case.exclude).write();
-    let mut pgfanout = program().run(&config);
-    if !case.refused.is_empty() && world.replica(1).cluster().version() < case.since {
+    let config = world.config().primary(case.exclude);
+    let is_refused = !case.refused.is_empty() && world.replica(1).cluster().version() < case.since;
+    check(&config, if is_refused { case.refused } else { "" }).await;
+    let mut pgfanout = program().run(&config.write());
+    if is_refused {
         let refused = |line: &Value| {
             let message = line["message"].as_str().unwrap_or_default();
             line["event"] == "halted" && line["replica"] == "r1" && message.contains(case.refused)
@@ -302,6 +319,7 @@ async fn follows_or_is_refused(case: Case) {
         world.replica(1).execute(case.remedy).await;
     }
     until_same(&world, case.tables).await;
+    check(&config, "").await;
     for statement in case.statements {
         world.primary().execute(statement).await;
         until_same(&world, case.tables).await;
