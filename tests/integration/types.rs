@@ -3,7 +3,7 @@
 
 use pgfanout_testbed::{
     binaries::{Side, skipped},
-    world::World,
+    world::{Database, World},
 };
 use serde_json::Value;
 use tokio_postgres::Client;
@@ -408,7 +408,10 @@ async fn a_copy_is_binary_where_that_is_exact() {
         assert!(binary.iter().any(|one| one.name == *name), "{name} has no values");
     }
     let client = world.primary().client().await;
-    let mut names = Vec::new();
+    // The same bytes mean others where only one side knows an infinite interval.
+    let knows = |database: &Database| database.cluster().version() >= 17;
+    let intervals_differ = knows(world.primary()) != knows(world.replica(1));
+    let (mut names, mut as_text) = (Vec::new(), Vec::new());
     // Of an empty vector PostgreSQL does not read the binary form that it writes.
     for (of, value) in [("tid", "(1,2)"), ("int2vector", "")] {
         let name = format!("as_text_{of}");
@@ -418,6 +421,7 @@ async fn a_copy_is_binary_where_that_is_exact() {
             ))
             .await
             .unwrap();
+        as_text.push(name.clone());
         names.push(name);
     }
     for (n, types) in binary.chunks(4).enumerate() {
@@ -440,6 +444,9 @@ async fn a_copy_is_binary_where_that_is_exact() {
                 .await
                 .unwrap();
         }
+        if intervals_differ && types.iter().any(|one| one.name.starts_with("interval")) {
+            as_text.push(name.clone());
+        }
         names.push(name);
     }
     let replica = world.replica(1);
@@ -453,7 +460,7 @@ async fn a_copy_is_binary_where_that_is_exact() {
     for table in &names {
         let start = format!("COPY \"public\".\"{table}\" (");
         let copied = log.lines().find(|line| line.contains(&start)).expect("all statements are logged");
-        let format = if table.starts_with("as_text") { "csv" } else { "binary" };
+        let format = if as_text.contains(table) { "csv" } else { "binary" };
         assert!(copied.ends_with(&format!("(FORMAT {format})")), "{copied}");
     }
 }
