@@ -53,12 +53,13 @@ async fn connections_that_are_kept_for_others_are_not_free() {
     }
     let settings = [("max_connections", "40"), ("reserved_connections", "32")];
     let world = world(Mode::Postgres, 1).own_replicas_with(&settings).build().await;
+    world.primary().execute("CREATE TABLE t (id int PRIMARY KEY)").await;
     let replica = world.replica(1);
     let told = "replica r1: settings: only ";
     assert_eq!(warnings(&world, told).await, [], "a superuser has them");
     let setup = format!(
         "CREATE ROLE narrow LOGIN PASSWORD 'narrow'; GRANT SET ON PARAMETER session_replication_role TO narrow;
-         GRANT CREATE ON DATABASE {} TO narrow",
+         GRANT CREATE ON DATABASE {} TO narrow; GRANT CREATE ON SCHEMA public TO narrow",
         replica.name()
     );
     replica.execute(&setup).await;
