@@ -2,8 +2,8 @@
 -- Parameters: $1 oid: the table; $2 text[]: its replicated columns, $3 text[]: its key columns.
 -- Returns a row a column, in the order of $2: its name; how it is written in JSON ("n" number,
 -- "b" boolean, "t" text); how long its text may be: "o" as octet_length tells without reading it, "p" as only
--- printing shows, "s" short; and for a key column its place in the key from 1, the quoted name of its type
--- without modifier, its equality operator, whether rows may be compared by "<" without naming a schema,
+-- printing shows, "s" short; whether it is a "char", and the server one that reads what newer ones print of it as another;
+-- and for a key column its place in the key from 1, the quoted name of its type without modifier, its equality operator, whether rows may be compared by "<" without naming a schema,
 -- and whether equal keys may be printed differently. Each row also has the names of the columns that are not in
 -- $2 and may be written (only a replica has such).
 -- Reads: catalogs only.
@@ -31,6 +31,8 @@ SELECT
             THEN 'p'
         ELSE 's'
     END AS length,
+    t.typoutput = 'charout'::regproc AS is_char,
+    current_setting('server_version_num')::int4 < 150000 AS misreads_chars,
     k.place::int4,
     CASE WHEN kt.oid IS NOT NULL THEN format('%I.%I', kn.nspname, kt.typname) END AS type_name,
     CASE WHEN op.oid IS NOT NULL THEN format('OPERATOR(%I.%s)', opn.nspname, op.oprname) END AS equals,

@@ -17,6 +17,7 @@ const MAX_ROW_BYTES: u64 = 500_000_000;
 /// numbers in a jsonb or an array can become a million times as long.
 const SURELY_PRINTABLE: u64 = 256;
 
+mod chars;
 mod forward;
 mod hashes;
 mod keyless;
@@ -42,6 +43,10 @@ pub struct Shape {
     sized: Vec<usize>,
     /// Those of which only printing shows it.
     unmeasured: Vec<usize>,
+    /// Those of the type `"char"`.
+    chars: Vec<usize>,
+    /// Whether the server reads what others print of them as something else.
+    misreads_chars: bool,
     /// The columns that are not replicated: of a replica's own.
     own: Vec<String>,
 }
@@ -59,6 +64,8 @@ pub struct KeyColumn {
     comparable: bool,
     /// Whether equal values may be printed differently (numeric 1.0 and 1.00).
     respellable: bool,
+    /// Whether its type is `"char"`.
+    is_char: bool,
 }
 
 /// The values of one key, in the key's order; `None` would be NULL, which no key holds. Without a key, the text of the
@@ -100,15 +107,18 @@ impl Shape {
                 "p" => shape.unmeasured.push(at),
                 _ => {}
             }
+            shape.misreads_chars = row.get("misreads_chars");
+            if row.get("is_char") {
+                shape.chars.push(at);
+            }
             shape.own = row.get("own");
             let place: Option<i32> = row.get("place");
             let equals: Option<String> = row.get("equals");
             if let (Some(place), Some(equals)) = (place, equals) {
                 let (comparable, respellable) = (row.get("comparable"), row.get("respellable"));
-                key_columns.push((
-                    place,
-                    KeyColumn { at, type_name: row.get("type_name"), equals, comparable, respellable },
-                ));
+                let (type_name, is_char) = (row.get("type_name"), row.get("is_char"));
+                let column = KeyColumn { at, type_name, equals, comparable, respellable, is_char };
+                key_columns.push((place, column));
             }
         }
         key_columns.sort_by_key(|(place, _)| *place);
@@ -230,7 +240,7 @@ impl Shape {
         let mut made = made.to_owned();
         if !self.unmeasured.is_empty() {
             let stored = self.sizes(&self.unmeasured, "pg_column_size");
-            let tried = made_of(&format!("pgfanout.row_bytes(ROW({}))", self.column_list("t.")));
+            let tried = made_of(&format!("pgfanout.row_bytes(ROW({}))", self.printed_list()));
             made = format!("CASE WHEN {stored} <= {SURELY_PRINTABLE} THEN {made} ELSE {tried} END");
         }
         // Hexadecimal digits are two a byte, and so is a quote.
@@ -263,13 +273,18 @@ impl Shape {
     }
 
     /// The condition on rows behind a key up to another, of a table called `t`. `bound` writes the value of a key
-    /// column, given its number from 1 and its type.
-    fn range(&self, from_start: bool, to_end: bool, bound: impl Fn(usize, &str) -> String) -> Vec<String> {
+    /// column, given its number from 1.
+    fn range(
+        &self,
+        from_start: bool,
+        to_end: bool,
+        bound: impl Fn(usize, &KeyColumn) -> String,
+    ) -> Vec<String> {
         let keys = self.key_list("t.");
         let bounds = [(from_start, ">"), (to_end, "<=")].into_iter().filter(|(unbounded, _)| !unbounded);
         let condition = |(at, (_, relation)): (usize, (bool, &str))| {
             let first = 1 + at * self.key.len();
-            let values = self.key.iter().enumerate().map(|(n, key)| bound(first + n, &key.type_name));
+            let values = self.key.iter().enumerate().map(|(n, key)| bound(first + n, key));
             format!("({keys}) {relation} ({})", list(values))
         };
         bounds.enumerate().map(condition).collect()
@@ -292,7 +307,9 @@ impl Shape {
     /// `INSERT`s a row; a parameter for each column.
     #[must_use]
     pub fn insert_row(&self) -> String {
-        let values = list((1..=self.columns.len()).map(|n| format!("${n}")));
+        let values =
+            self.columns.iter().enumerate().map(|(at, _)| self.read_printed(at, format!("${}", at + 1)));
+        let values = list(values);
         let (table, columns) = (self.quoted(), self.column_list(""));
         format!("INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE VALUES ({values})")
     }
@@ -300,13 +317,14 @@ impl Shape {
     /// `ROW(…)::text` of the columns, of a table called `t`.
     #[must_use]
     pub fn row_text(&self) -> String {
-        format!("ROW({})::pg_catalog.text", self.column_list("t."))
+        format!("ROW({})::pg_catalog.text", self.printed_list())
     }
 
     /// `ROW(…)::text` of the key, of a table called `t`.
     #[must_use]
     pub fn key_text(&self) -> String {
-        format!("ROW({})::pg_catalog.text", self.key_list("t."))
+        let printed = |key: &KeyColumn| self.columns.get(key.at).map(|column| self.printed(key.at, column));
+        format!("ROW({})::pg_catalog.text", list(self.key.iter().filter_map(printed)))
     }
 
     /// The columns, quoted, each after `prefix`.
@@ -354,13 +372,12 @@ impl Shape {
 
     /// One parameter for each key column, of its type.
     fn key_parameters(&self) -> String {
-        list(self.key.iter().enumerate().map(|(n, key)| parameter(n + 1, &key.type_name)))
+        list(self.key.iter().enumerate().map(|(n, key)| key.parameter(n + 1)))
     }
 
     /// The arrays of key values as a table `name (k1, k2, …)`.
     fn unnest(&self, ordinality: &str, name: &str, number: &str) -> String {
-        let arrays =
-            list(self.key.iter().enumerate().map(|(n, key)| format!("${}::{}[]", n + 1, key.type_name)));
+        let arrays = list(self.key.iter().enumerate().map(|(n, key)| key.array(&format!("${}", n + 1))));
         let mut names = list((1..=self.key.len()).map(|n| format!("k{n}")));
         if !number.is_empty() {
             let _ = write!(names, ", {number}");
@@ -376,11 +393,6 @@ impl Shape {
             .collect::<Vec<_>>()
             .join(" AND ")
     }
-}
-
-/// A parameter of that number and type.
-fn parameter(number: usize, type_name: &str) -> String {
-    format!("${number}::{type_name}")
 }
 
 /// A `WHERE` with these conditions, if there are some.

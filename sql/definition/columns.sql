@@ -2,7 +2,8 @@
 -- Parameters: $1 oid of the table.
 -- Returns: one row per live column: its name, the same quoted, its type with schema and modifier, its
 --   declaration as CREATE TABLE takes it, the declaration that can be added to a table that has rows,
---   whether an INSERT must name it, how it is generated ('' not, 's' stored, 'v' virtual).
+--   whether an INSERT must name it, how it is generated ('' not, 's' stored, 'v' virtual), whether a "char" within its
+--   values may be read as another one.
 -- Reads only the catalogs; takes no lock. Expects search_path = pg_catalog, pg_temp.
 SELECT
     a.attname::text AS name,
@@ -12,7 +13,31 @@ SELECT
     -- Rows that are there already have no value for it: without a default it can't be NOT NULL at once.
     p.start || CASE WHEN p.not_null AND p.filled THEN ' NOT NULL' ELSE '' END AS addition,
     (p.not_null OR t.typnotnull) AND NOT p.filled AND t.typdefault IS NULL AS required,
-    a.attgenerated::text AS generated
+    a.attgenerated::text AS generated,
+    -- PostgreSQL 14 and older take a "char" beyond ASCII, as newer ones print it, for a backslash. Where it is all of a
+    -- value, it is read by a function of ours.
+    current_setting('server_version_num')::int4 < 150000 AND EXISTS (
+        WITH RECURSIVE part (oid, is_inner) AS (
+            SELECT a.atttypid, false
+            UNION
+            SELECT i.oid, i.is_inner
+            FROM part
+            JOIN pg_type AS w ON w.oid = part.oid AND w.oid >= 16384
+            CROSS JOIN LATERAL (
+                SELECT w.typbasetype, part.is_inner
+                UNION ALL
+                SELECT w.typelem, true
+                UNION ALL
+                -- Multiranges came with PostgreSQL 14: the column is not there before.
+                SELECT r.rngsubtype, true FROM pg_range AS r
+                WHERE w.oid IN (r.rngtypid, (to_jsonb(r) ->> 'rngmultitypid')::oid)
+                UNION ALL
+                SELECT c.atttypid, true FROM pg_attribute AS c
+                WHERE c.attrelid = w.typrelid AND c.attnum > 0 AND NOT c.attisdropped
+            ) AS i (oid, is_inner)
+        )
+        SELECT FROM part WHERE oid = '"char"[]'::regtype OR oid = '"char"'::regtype AND is_inner
+    ) AS misreads_chars
 FROM pg_attribute AS a
 JOIN pg_type AS t ON t.oid = a.atttypid
 LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum

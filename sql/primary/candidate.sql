@@ -41,6 +41,9 @@ SELECT
             'has the foreign table %s as a partition: exclude it, or detach that partition', tree.foreign_leaf)
         WHEN tree.unlogged_leaf IS NOT NULL THEN format(
             'has the unlogged partition %s: exclude it, or ALTER TABLE ... SET LOGGED', tree.unlogged_leaf)
+        WHEN parts.holds_chars AND current_setting('server_version_num')::int4 < 150000
+            THEN 'has a column of arrays or other types of "char", of which this PostgreSQL prints a value'
+                ' beyond ASCII as no text: exclude it, give it another type, or use PostgreSQL 15 or newer'
         WHEN live.columns IS NULL THEN 'has no columns that could be replicated: add one, or exclude it'
     END AS refusal
 FROM pg_class c
@@ -91,33 +94,36 @@ LEFT JOIN LATERAL (
 ) key ON true
 -- What the types of its columns are made of: ALTER TYPE changes the text of rows without touching them.
 LEFT JOIN LATERAL (
-    WITH RECURSIVE part (oid) AS (
-        SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WITH RECURSIVE part (oid, is_inner) AS (
+        SELECT a.atttypid, false FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         UNION
-        SELECT inner_part.oid
+        SELECT inner_part.oid, inner_part.is_inner
         FROM part
         JOIN pg_type t ON t.oid = part.oid AND t.oid >= 16384
         CROSS JOIN LATERAL (
-            SELECT t.typbasetype
-            UNION ALL SELECT t.typelem
+            SELECT t.typbasetype, part.is_inner
+            UNION ALL SELECT t.typelem, true
             -- Multiranges came with PostgreSQL 14: the column is not there before.
-            UNION ALL SELECT r.rngsubtype FROM pg_range r
+            UNION ALL SELECT r.rngsubtype, true FROM pg_range r
                 WHERE t.oid IN (r.rngtypid, (to_jsonb(r) ->> 'rngmultitypid')::oid)
-            UNION ALL SELECT a.atttypid FROM pg_attribute a
+            UNION ALL SELECT a.atttypid, true FROM pg_attribute a
                 WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
-        ) inner_part (oid)
+        ) inner_part (oid, is_inner)
     )
-    SELECT jsonb_object_agg(piece.place, piece.text) AS described
+    SELECT
+        jsonb_object_agg(piece.place, piece.text) FILTER (WHERE piece.place IS NOT NULL) AS described,
+        coalesce(bool_or(part.oid = '"char"[]'::regtype OR part.oid = '"char"'::regtype AND part.is_inner), false)
+            AS holds_chars
     FROM part
-    JOIN pg_type t ON t.oid = part.oid AND t.oid >= 16384
-    CROSS JOIN LATERAL (
+    LEFT JOIN pg_type t ON t.oid = part.oid AND t.oid >= 16384
+    LEFT JOIN LATERAL (
         SELECT e.oid::text, e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = t.oid
         UNION ALL
         SELECT 'attributes of ' || t.oid, string_agg(a.attnum || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
         FROM pg_attribute a
         WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
         HAVING t.typrelid <> 0
-    ) piece (place, text)
+    ) piece (place, text) ON true
 ) parts ON true
 -- Not by pg_partition_tree, which waits for whoever has locked a partition.
 LEFT JOIN LATERAL (

@@ -6,7 +6,7 @@
 -- * date and time types go through JSON, whose form of them ignores DateStyle.
 
 -- How a type's text comes about: {kind: plain | number | text | date | timestamp | timestamptz | bytea |
--- free | pinned}. Kinds but the last print the same under all settings as generated below.
+-- char | free | pinned}. Kinds but the last print the same under all settings as generated below.
 -- Decided by the output function, which a domain shares with its base type. Reads pg_type and pg_proc.
 CREATE OR REPLACE FUNCTION pgfanout.text_kind(type pg_catalog.oid) RETURNS pg_catalog.text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -21,6 +21,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         WHEN p.prosrc = 'timestamp_out' THEN 'timestamp'
         WHEN p.prosrc = 'timestamptz_out' THEN 'timestamptz'
         WHEN p.prosrc = 'byteaout' THEN 'bytea'
+        WHEN p.prosrc = 'charout' AND current_setting('server_version_num')::int4 < 150000 THEN 'char'
         -- Blanks at the end of a bpchar are lost in a cast, not in its output function.
         WHEN p.prosrc IN ('bpcharout', 'charout', 'enum_out', 'inet_out', 'cidr_out', 'macaddr_out',
             'macaddr8_out', 'time_out', 'timetz_out', 'bit_out', 'varbit_out', 'pg_lsn_out', 'xid8out',
@@ -49,6 +50,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
             ' '' BC+00'', ''+00 BC''), ''infinity+00'', ''infinity'')',
             pgfanout.text_expression(format('pg_catalog.timezone(''UTC'', %s)', value), 'timestamp'))
         WHEN 'bytea' THEN format('pg_catalog.concat(pg_catalog.chr(92), ''x'', pg_catalog.encode(%s, ''hex''))', value)
+        WHEN 'char' THEN format('pgfanout.print_char(%s)', value)
         ELSE format('pg_catalog.format(''%%s'', %s)', value)
     END
 $$;
@@ -94,7 +96,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE
         WHEN kind IN ('number', 'text', 'plain') OR type IN (700, 701) OR type = 1042 THEN value
         -- A composite of nulls IS NULL, but is not distinct from null only if it is null itself.
-        WHEN kind IN ('date', 'timestamp', 'timestamptz', 'bytea', 'free') AND type <> 3802 THEN
+        WHEN kind IN ('date', 'timestamp', 'timestamptz', 'bytea', 'char', 'free') AND type <> 3802 THEN
             format('CASE WHEN %s IS DISTINCT FROM NULL THEN %s END', value, pgfanout.text_expression(value, kind))
         -- The text of a jsonb or an array of numerics can be a hundred thousand times its size.
         ELSE format(

@@ -29,6 +29,7 @@ const FUNCTIONS: &str = concat!(
     ";\n",
     include_str!("../../sql/primary/expressions.sql"),
     include_str!("../../sql/row_bytes.sql"),
+    include_str!("../../sql/chars.sql"),
     include_str!("../../sql/primary/triggers.sql"),
     include_str!("../../sql/primary/capture.sql"),
     include_str!("../../sql/primary/ddl.sql"),

@@ -67,7 +67,13 @@ pub(super) fn groups(tables: &[(Rc<Table>, bool)], rows: &[Row]) -> Result<Vec<G
 }
 
 fn changed_key(table: &Table, row: &Row) -> Result<ChangedKey> {
-    let (text, width) = (row.get::<_, String>("key"), table.shape.key_width());
+    let width = table.shape.key_width();
+    let Ok(text) = row.try_get::<_, String>("key") else {
+        return Err(Error::Unfit(format!(
+            "primary: a key of {} is in the changelog that is no text: exclude the table, and take it back in",
+            table.shape.quoted()
+        )));
+    };
     let key: Key = match width {
         1 => vec![Some(text.into())],
         _ => {
@@ -82,5 +88,7 @@ fn changed_key(table: &Table, row: &Row) -> Result<ChangedKey> {
         )));
     }
     let transaction = row.get::<_, Option<&str>>("transaction").and_then(|text| text.parse().ok());
-    Ok(ChangedKey { key, net: row.get("net"), transaction, old: row.get("old") })
+    // Versions before this one logged a "char" beyond ASCII as no text: such a row is told by its key alone.
+    let old = row.try_get("old").unwrap_or_default();
+    Ok(ChangedKey { key, net: row.get("net"), transaction, old })
 }

@@ -77,6 +77,8 @@ pub struct Column {
     pub required: bool,
     /// Computed from other columns: its values are never sent.
     pub generated: bool,
+    /// It holds values of the type `"char"` within others, which an old server reads wrong.
+    pub misreads_chars: bool,
 }
 
 /// A partition of the table or of another partition.
@@ -226,6 +228,7 @@ fn column(row: &Row) -> Answer<Column> {
         addition: row.try_get("addition")?,
         required: row.try_get("required")?,
         generated: !row.try_get::<_, &str>("generated")?.is_empty(),
+        misreads_chars: row.try_get("misreads_chars")?,
     })
 }
 

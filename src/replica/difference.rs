@@ -80,6 +80,19 @@ pub fn differences(primary: &TableDefinition, replica: &TableDefinition) -> Vec<
             about(&format!("{COLUMN}{}", column.quoted), &found, &expected, remedy)
         }));
     }
+    let misread = |column: &&Column| {
+        replica.columns.iter().any(|other| other.name == column.name && other.misreads_chars)
+    };
+    for column in primary.columns.iter().filter(misread) {
+        let found = "a PostgreSQL that reads a \"char\" beyond ASCII as another one within other types";
+        let remedy = "exclude the table, give the column another type, or use PostgreSQL 15 or newer there";
+        all.push(about(
+            &format!("type of column {}", column.quoted),
+            found,
+            &column.type_name,
+            remedy.to_owned(),
+        ));
+    }
     for column in replica.columns.iter().filter(|column| column.required) {
         if !primary.columns.iter().any(|other| other.name == column.name) {
             let remedy =

@@ -16,6 +16,7 @@ const SCHEMA: &str = concat!(
     include_str!("../../sql/replica/install.sql"),
     include_str!("../../sql/replica/wait_for.sql"),
     include_str!("../../sql/row_bytes.sql"),
+    include_str!("../../sql/chars.sql"),
     "CREATE SCHEMA IF NOT EXISTS pgfanout_status;\n\
      CREATE OR REPLACE VIEW pgfanout_status.replica AS SELECT p.paused, s.applied_to, s.snapshot, s.batch, \
      s.applied_at, s.seconds_ago FROM (\n",

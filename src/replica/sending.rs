@@ -37,10 +37,12 @@ impl Format {
 pub struct Copy<'a> {
     session: &'a Session,
     doing: String,
+    /// What is to be done before.
+    before: Option<String>,
     statement: String,
     sink: Option<Pin<Box<CopyInSink<Bytes>>>>,
     /// What is to be done when the rows are there.
-    afterwards: Option<String>,
+    afterwards: Vec<String>,
 }
 
 impl<'a> Copy<'a> {
@@ -49,8 +51,9 @@ impl<'a> Copy<'a> {
     #[must_use]
     pub fn of_changes(session: &'a Session, shape: &Shape) -> Self {
         if shape.has_own() {
-            let copy = Self::into(session, shape, &shape.stage_for_copy(), Format::Csv);
-            return Self { afterwards: Some(shape.bring_back()), ..copy };
+            let mut copy = Self::into(session, shape, &shape.stage_for_copy(), Format::Csv);
+            copy.afterwards.push(shape.bring_back());
+            return copy;
         }
         let into = format!("{} ({})", shape.quoted(), shape.column_list(""));
         Self::into(session, shape, &into, Format::Csv)
@@ -60,8 +63,13 @@ impl<'a> Copy<'a> {
     #[must_use]
     pub fn into(session: &'a Session, shape: &Shape, into: &str, format: Format) -> Self {
         let doing = format!("writing rows of {}", shape.with_key());
-        let statement = format!("COPY {into} FROM STDIN (FORMAT {})", format.name());
-        Self { session, doing, statement, sink: None, afterwards: None }
+        let (mut before, mut to, mut afterwards) = (None, into.to_owned(), Vec::new());
+        if let Some((make, stage, move_on)) = shape.stage_for_chars(into).filter(|_| format == Format::Csv) {
+            (before, to) = (Some(make), stage);
+            afterwards.push(move_on);
+        }
+        let statement = format!("COPY {to} FROM STDIN (FORMAT {})", format.name());
+        Self { session, doing, before, statement, sink: None, afterwards }
     }
 
     /// Begins now.
@@ -69,6 +77,9 @@ impl<'a> Copy<'a> {
     /// # Errors
     /// When the replica refuses or the link breaks.
     pub async fn begin(&mut self) -> Result<()> {
+        if let Some(statement) = &self.before {
+            self.session.run(&self.doing, statement).await?;
+        }
         let sink = self.session.copy_in(&self.doing, &self.statement).await?;
         self.sink = Some(Box::pin(sink));
         Ok(())
@@ -98,7 +109,7 @@ impl<'a> Copy<'a> {
     pub async fn finish(mut self) -> Result<u64> {
         let Some(sink) = &mut self.sink else { return Ok(0) };
         let rows = self.session.limited(&self.doing, sink.as_mut().finish()).await?;
-        if let Some(statements) = &self.afterwards {
+        for statements in &self.afterwards {
             self.session.run(&self.doing, statements).await?;
         }
         Ok(rows)

@@ -1,6 +1,6 @@
 //! Statements that send rows on as they are: a short row may be held as a whole, and needs no look at it.
 
-use super::{SURELY_PRINTABLE, Shape, Text, filter, key_arrays, list, parameter};
+use super::{KeyColumn, SURELY_PRINTABLE, Shape, Text, filter, key_arrays, list};
 use crate::error::Result;
 
 /// Up to how many bytes a row's long values may have together for the row to be short.
@@ -27,15 +27,16 @@ impl Shape {
     /// given are those of [`Self::set_range`]: a `COPY` has no parameters.
     #[must_use]
     pub fn copy_range(&self, from_start: bool, to_end: bool, short: bool, format: &str) -> String {
-        let key =
-            |n: usize, type_name: &str| format!("(current_setting('pgfanout.key_{n}')::{type_name}[])[1]");
+        let key = |n: usize, key: &KeyColumn| {
+            format!("({})[1]", key.array(&format!("current_setting('pgfanout.key_{n}')")))
+        };
         let mut conditions = self.range(from_start, to_end, key);
         if short {
             conditions.extend(self.is_short());
         }
         format!(
             "COPY (SELECT {} FROM {} t{}) TO STDOUT (FORMAT {format})",
-            self.column_list("t."),
+            self.printed_list(),
             self.quoted(),
             filter(&conditions)
         )
@@ -44,7 +45,7 @@ impl Shape {
     /// `SELECT`s those of the same rows that are not short, in pieces; the parameters are the keys that are given.
     #[must_use]
     pub fn select_long(&self, from_start: bool, to_end: bool) -> String {
-        let mut conditions = self.range(from_start, to_end, parameter);
+        let mut conditions = self.range(from_start, to_end, |n, key| key.parameter(n));
         let first = 1 + conditions.len() * self.key.len();
         conditions.extend(self.is_short().map(|short| format!("NOT ({short})")));
         let from = format!("{} t{}", self.quoted(), filter(&conditions));

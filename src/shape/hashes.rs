@@ -1,6 +1,6 @@
 //! Statements that compare rows of two databases by hashes of their texts.
 
-use super::{Shape, filter, parameter};
+use super::{Shape, filter};
 
 /// What of a row is hashed; the same on both sides. PostgreSQL's hash of bytes is one in all versions, since partitions
 /// by hash rest on it.
@@ -18,7 +18,7 @@ impl Shape {
     /// made once for all that is done with it.
     #[must_use]
     pub fn select_sum(&self, hashed: Hashed, from_start: bool, to_end: bool) -> String {
-        let filter = filter(&self.range(from_start, to_end, parameter));
+        let filter = filter(&self.range(from_start, to_end, |n, key| key.parameter(n)));
         format!(
             "SELECT count(*) AS rows, count(*) - count(r.hash) AS large, coalesce(sum(r.hash), 0)::text AS sum \
              FROM (SELECT {} AS hash FROM {} t{filter} OFFSET 0) r",
@@ -30,7 +30,7 @@ impl Shape {
     /// `SELECT`s the `key` of each row behind a key up to another, with its `hash`.
     #[must_use]
     pub fn select_hashes(&self, hashed: Hashed, from_start: bool, to_end: bool) -> String {
-        let conditions = self.range(from_start, to_end, parameter);
+        let conditions = self.range(from_start, to_end, |n, key| key.parameter(n));
         if self.is_keyless() {
             return self.select_counts(&conditions);
         }

@@ -8,6 +8,7 @@ fn shape() -> Shape {
         equals: "OPERATOR(pg_catalog.=)".into(),
         comparable: true,
         respellable: at == 2,
+        is_char: false,
     };
     Shape {
         schema: "s".into(),

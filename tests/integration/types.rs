@@ -160,6 +160,8 @@ pub(crate) struct Type {
     /// Whether it may be the type of a key.
     pub(crate) key: bool,
     pub(crate) name: &'static str,
+    /// Whether arrays of it are followed.
+    array: bool,
     /// SQL, without the type.
     pub(crate) values: Vec<&'static str>,
 }
@@ -176,7 +178,7 @@ impl Type {
     }
 
     pub(crate) fn has_array(&self) -> bool {
-        !self.name.ends_with("[]")
+        self.array
     }
 
     /// What defines the columns of it and of its array.
@@ -206,7 +208,8 @@ pub(crate) async fn types(world: &World) -> Vec<Type> {
         }
         let known = "SELECT pg_catalog.to_regtype($1) IS NOT NULL";
         if client.query_one(known, &[&name]).await.unwrap().get(0) {
-            types.push(Type { key: kind == "key", name, values: fields.collect() });
+            let array = !name.ends_with("[]") && (name != "\"char\"" || version >= 15);
+            types.push(Type { key: kind == "key", name, array, values: fields.collect() });
         }
     }
     types

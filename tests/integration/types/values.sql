@@ -15,7 +15,7 @@ value¦text¦repeat('toasted ü ', 3000)¦(SELECT string_agg(md5(n::text), '') F
 key¦varchar(20)¦''¦'a '¦'aaaaaaaaaaaaaaaaaaaa'¦'ä€🐎'
 key¦char(5)¦''¦'a'¦' a'¦'aaaaa'¦'ä€🐎'
 key¦bpchar¦''¦'a  '¦' a '
-key¦"char"¦''¦'a'¦' '¦'"'¦','
+key¦"char"¦''¦'a'¦' '¦'"'¦','¦E'\\'
 key¦name¦''¦'a"b'¦'ü n63456789012345678901234567890123456789012345678901234567890'
 key¦bytea¦''¦'\x00'¦'\x00ff5c27220a0d'¦'\x5c783030'¦'abc'
 value¦bytea¦decode(repeat('00ff5c', 5000), 'hex')
