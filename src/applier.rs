@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result},
     life::{Ending, Failed, Life, delay},
     postgres::Database,
-    replica::{copy::Copier, state::Followed},
+    replica::{copy::Copier, reading::Readings, state::Followed},
     replicator::{Drain, SayStatus},
 };
 
@@ -92,14 +92,15 @@ pub struct Applier {
 }
 
 impl Applier {
-    /// An applier for one replica.
+    /// An applier for one replica, which shares what it reads for copies.
     #[must_use]
-    pub fn new(config: &Config, replica: config::Replica, ending: Ending) -> Self {
+    pub fn new(config: &Config, replica: config::Replica, readings: Readings, ending: Ending) -> Self {
         let copier = Copier {
             replica: replica.name.clone(),
             from: config.primary.database.clone(),
             to: replica.database.clone(),
             settings: config.copy,
+            readings: (config.replicas.len() > 1).then_some(readings),
         };
         let life = Life::new("applier", replica.name.clone(), ending);
         Self {

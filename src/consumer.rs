@@ -17,6 +17,7 @@ use crate::{
     config::{self, Config},
     error::{Error, Result},
     life::{Ending, Failed, Life},
+    replica::reading::Readings,
     replicator::{Drain, SayStatus, WATCH_INTERVAL},
 };
 
@@ -33,6 +34,8 @@ pub struct Consumer {
     config: Rc<Config>,
     broker: config::Broker,
     replica: config::Replica,
+    /// For its applier.
+    readings: Readings,
     life: Life<Deliveries>,
     applier: Option<Addr<Applier>>,
     /// Takes deliveries from the library as fast as they are handled here.
@@ -47,12 +50,19 @@ pub struct Consumer {
 impl Consumer {
     /// A consumer for one replica.
     #[must_use]
-    pub fn new(config: Rc<Config>, broker: config::Broker, replica: config::Replica, ending: Ending) -> Self {
+    pub fn new(
+        config: Rc<Config>,
+        broker: config::Broker,
+        replica: config::Replica,
+        readings: Readings,
+        ending: Ending,
+    ) -> Self {
         let life = Life::new("consumer", replica.name.clone(), ending);
         Self {
             config,
             broker,
             replica,
+            readings,
             life,
             applier: None,
             driver: None,
@@ -77,8 +87,8 @@ impl Consumer {
             );
         }
         let (config, replica) = (Rc::clone(&self.config), self.replica.clone());
-        let ending = self.life.ending().clone();
-        let applier = Supervisor::start(move |_| Applier::new(&config, replica, ending));
+        let (readings, ending) = (self.readings.clone(), self.life.ending().clone());
+        let applier = Supervisor::start(move |_| Applier::new(&config, replica, readings, ending));
         self.applier = Some(applier.clone());
         applier
     }

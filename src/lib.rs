@@ -60,7 +60,8 @@
 //! 6. On the [replica]: [`replica::apply`] writes a part (TRUNCATE, then the keys are deleted, then the rows
 //!    copied in) in a transaction with the [position](replica::state), [`replica::at_once`] a small batch in a
 //!    single round trip; [`replica::catch_up`] does the same with a delta from the primary. [`replica::join`] compares the tables with those that are captured,
-//!    [`replica::create`] makes what is missing, [`replica::copy`] fills it, [`replica::chunk`] by chunk.
+//!    [`replica::create`] makes what is missing, [`replica::copy`] fills it, [`replica::chunk`] by chunk,
+//!    which is [read](replica::reading) once for all replicas that are copied at the time.
 //! 7. The applier reports its position to the primary, which [trims](primary::trim) what all have.
 //!    [`status`] reads all of it, without the process, and [`verify`] proves that the rows are equal.
 //!

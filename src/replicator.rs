@@ -18,6 +18,7 @@ use crate::{
     life::Ending,
     pg_listener::{Downstream, PgListener, Tell},
     publisher::Publisher,
+    replica::reading::Readings,
     verify::schedule::verify_when_due,
 };
 
@@ -43,6 +44,8 @@ pub struct Replicator {
     listener: Option<Addr<PgListener>>,
     publisher: Option<Addr<Publisher>>,
     replicas: Vec<Side>,
+    /// What the copies to all replicas read.
+    readings: Readings,
     /// Verifies replicas, where that is wanted.
     verifying: Option<JoinHandle<()>>,
     /// Tells stages that wait for a server that the root ends.
@@ -66,6 +69,7 @@ impl Replicator {
             listener: None,
             publisher: None,
             replicas: Vec::new(),
+            readings: Readings::default(),
             verifying: None,
             tell,
             hear,
@@ -88,12 +92,17 @@ impl Replicator {
     }
 
     fn start_side(&self, replica: config::Replica) -> Side {
-        let (config, of, ending) = (Rc::clone(&self.config), replica.clone(), self.hear.clone());
+        let (config, of) = (Rc::clone(&self.config), replica.clone());
+        let (readings, ending) = (self.readings.clone(), self.hear.clone());
         match self.config.broker.clone() {
             Some(broker) => {
-                Side::Consumer(replica, Supervisor::start(move |_| Consumer::new(config, broker, of, ending)))
+                let consumer = move |_: &mut _| Consumer::new(config, broker, of, readings, ending);
+                Side::Consumer(replica, Supervisor::start(consumer))
             }
-            None => Side::Applier(replica, Supervisor::start(move |_| Applier::new(&config, of, ending))),
+            None => {
+                let applier = move |_: &mut _| Applier::new(&config, of, readings, ending);
+                Side::Applier(replica, Supervisor::start(applier))
+            }
         }
     }
 

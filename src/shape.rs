@@ -267,8 +267,10 @@ impl Shape {
             false => (format!("WHERE ({keys}) > ({}) ", self.key_parameters()), self.key.len() + 1),
         };
         let (key, table) = (self.key_text(), self.quoted());
+        // Below, so that of all the keys that are passed over none is printed.
         format!(
-            "SELECT {key} FROM {table} t {after}ORDER BY {keys} OFFSET ${offset}::pg_catalog.int8 LIMIT 1"
+            "SELECT {key} FROM (SELECT {keys} FROM {table} t {after}ORDER BY {keys} \
+             OFFSET ${offset}::pg_catalog.int8 LIMIT 1) t"
         )
     }
 

@@ -248,7 +248,7 @@ pub async fn write(replica: &Replica, work: Work) -> Result<Written> {
             deleted?;
             begun?;
         }
-        copy.send(table.rows).await?;
+        copy.send(table.rows.into()).await?;
         copy.finish().await?;
     }
     Ok(Written::All)

@@ -3,28 +3,23 @@
 
 use std::{collections::VecDeque, rc::Rc};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join};
+use bytes::Bytes;
 use tokio_postgres::types::ToSql;
 
 use super::{
+    reading::{Gathered, Reader, Reading, types},
     sending::{Copy, Format, Sending},
     state::{Followed, execute},
 };
 use crate::{
     error::{Error, Result},
     postgres::Session,
-    primary::{
-        batch::hold,
-        rows::{PIECE_BYTES, Rows, pieces},
-    },
-    shape::{Shape, Text},
+    primary::batch::hold,
+    shape::Shape,
 };
 
 /// How many rows a chunk has at most, however small they are.
 const MAX_ROWS: u64 = 100_000;
-
-/// How many rows are taken at once of those that came.
-const ROWS_AT_ONCE: usize = 256;
 
 /// What an average row is taken for in a table that was never analyzed.
 const UNKNOWN_ROW_BYTES: u64 = 1000;
@@ -34,9 +29,9 @@ const UNKNOWN_ROW_BYTES: u64 = 1000;
 pub struct Chunk {
     number: i32,
     /// It begins behind this key (the text of a row); the table's beginning if none.
-    after: Option<String>,
+    pub after: Option<String>,
     /// It ends with this key; the table's end if none.
-    until: Option<String>,
+    pub until: Option<String>,
 }
 
 /// What all chunks of a copy have in common.
@@ -121,7 +116,7 @@ impl Planner {
     ///
     /// # Errors
     /// When a database fails.
-    pub async fn next(&mut self, primary: &Session, replica: &Session) -> Result<Option<Chunk>> {
+    pub async fn next(&mut self, reader: &Reader, replica: &Session) -> Result<Option<Chunk>> {
         if let Some(chunk) = self.waiting.pop_front() {
             return Ok(Some(chunk));
         }
@@ -130,7 +125,7 @@ impl Planner {
             Some(Chunk { until: None, .. }) => return Ok(None),
             Some(last) => (last.number + 1, last.until.clone()),
         };
-        let until = self.boundary(primary, after.as_deref()).await?;
+        let until = reader.boundary(after.as_deref(), self.rows).await?;
         let chunk = Chunk { number, after, until };
         let insert = "INSERT INTO pgfanout.copy_chunk (table_id, copy, number, \"after\", \"until\") \
             SELECT t.id, t.copy, $3, $4, $5 FROM pgfanout.replicated_table t WHERE t.id = $1 AND t.copy = $2::text::uuid";
@@ -142,24 +137,9 @@ impl Planner {
         self.last = Some(chunk.clone());
         Ok(Some(chunk))
     }
-
-    /// The last key of the chunk that begins behind `after`; the table's end if none.
-    async fn boundary(&self, primary: &Session, after: Option<&str>) -> Result<Option<String>> {
-        let shape = &self.table.shape;
-        if !shape.is_ordered() {
-            return Ok(None);
-        }
-        let mut parameters = shape.key_as_parameters(after)?;
-        parameters.push(Text((self.rows - 1).to_string()));
-        let doing = format!("looking for the next piece of {}", shape.quoted());
-        let mut rows = primary.stream(&doing, &shape.select_boundary(after.is_none()), &parameters).await?;
-        let row = primary.limited(&doing, rows.try_next()).await?;
-        Ok(row.map(|row| row.get(0)))
-    }
 }
 
-/// Copies a chunk in one transaction, with the note that it was copied. `primary` is what the table looks
-/// like there.
+/// Copies a chunk in one transaction, with the note that it was copied.
 ///
 /// A row that changed while the table is copied is in the changelog since the copy's start: it is read
 /// again, so whichever of its states is copied here, or none, is right. Two rows that meet in another
@@ -169,7 +149,7 @@ impl Planner {
 /// # Errors
 /// When a database fails, or the outcome is unknown: resume the plan.
 pub async fn copy_chunk(
-    primary: &Session,
+    reader: &Reader,
     replica: &Session,
     table: &Followed,
     chunk: &Chunk,
@@ -188,19 +168,17 @@ pub async fn copy_chunk(
         );
         replica.run("making a stage", &stage).await?;
     }
-    let (some_are_long, read_at) = begin_reading(primary, shape).await?;
     let into = if conflicts { "pg_temp.pgfanout_stage".to_owned() } else { shape.quoted() };
     let into = format!("{into} ({columns})");
-    let passage = Passage { primary, replica, shape, chunk, into: &into };
-    let mut copied = passage.short_rows(some_are_long).await?;
-    if some_are_long {
-        let long = passage.long_rows().await?;
-        copied = Copied { rows: copied.rows + long.rows, bytes: copied.bytes + long.bytes };
-    }
-    primary.commit().await?;
+    let types = types(replica, shape).await?;
+    let writing = |format| Copy::into(replica, shape, &into, format);
+    let (copied, read_at) = match reader.gather(chunk, &types).await {
+        Some(gathered) => (write(&gathered, writing).await?, None),
+        None => pass(&reader.begin(chunk, &types).await?, shape, writing).await?,
+    };
     // Before it is committed here: a crash must not take back what a replica has, and a primary that was put
     // back does not know the name.
-    let name = hold(primary, &origin.epoch, &origin.replica).await?;
+    let name = hold(reader.session(), &origin.epoch, &origin.replica).await?;
     if conflicts {
         let insert = format!(
             "INSERT INTO {} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM pg_temp.pgfanout_stage \
@@ -220,101 +198,46 @@ pub async fn copy_chunk(
     Ok(copied)
 }
 
-/// Begins to read rows of one moment. Returns whether some of them may be long; and, of a table without a key, that
-/// moment.
-async fn begin_reading(primary: &Session, shape: &Shape) -> Result<(bool, Option<String>)> {
-    let doing = reading(shape);
-    // Locked before the snapshot is taken: a rewrite that comes between would leave an empty table to it.
-    let begin = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; LOCK TABLE {} IN ACCESS SHARE MODE",
-        shape.quoted()
-    );
-    primary.begin(&doing, &begin).await?;
-    let read_at = if shape.is_keyless() {
-        let now = "SELECT pg_current_snapshot()::text";
-        Some(primary.query_one(&doing, now, &[]).await?.get(0))
-    } else {
-        None
-    };
-    let some_are_long = match shape.may_be_long_inline() {
-        Some(false) => {
-            let statement = include_str!("../../sql/primary/is_toasted.sql");
-            primary.query_one(&doing, statement, &[&shape.quoted()]).await?.get(0)
-        }
-        may_be => may_be.unwrap_or(false),
-    };
-    Ok((some_are_long, read_at))
-}
-
-/// Whether rows of the table, which both sides have locked, mean the same in binary on both.
-async fn have_one_binary_form(primary: &Session, replica: &Session, shape: &Shape) -> Result<bool> {
-    let (doing, statement) = ("comparing the types of columns", include_str!("../../sql/binary_types.sql"));
-    let columns: Vec<&str> = shape.columns.iter().map(|column| column.name.as_str()).collect();
-    let table = shape.quoted();
-    let parameters: [&(dyn ToSql + Sync); 2] = [&table, &columns];
-    let (there, here) = try_join(
-        primary.query_one(doing, statement, &parameters),
-        replica.query_one(doing, statement, &parameters),
-    )
-    .await?;
-    let [there, here] = [there, here].map(|row| row.get::<_, Option<Vec<String>>>(0));
-    Ok(there.is_some() && there == here)
-}
-
-fn reading(shape: &Shape) -> String {
-    format!("reading a piece of {}", shape.quoted())
-}
-
-/// From where to where the rows of a chunk go.
-struct Passage<'a> {
-    primary: &'a Session,
-    replica: &'a Session,
-    shape: &'a Shape,
-    chunk: &'a Chunk,
-    /// The table that takes them, with its columns.
-    into: &'a str,
-}
-
-impl Passage<'_> {
-    /// Copies the rows as they come, so that none of them costs more than its bytes: all, or `only` the short ones.
-    async fn short_rows(&self, only: bool) -> Result<Copied> {
-        let (shape, chunk, doing) = (self.shape, self.chunk, reading(self.shape));
-        let binary = have_one_binary_form(self.primary, self.replica, shape).await?;
-        let format = if binary { Format::Binary } else { Format::Csv };
-        if let Some((set, keys)) = shape.set_range(chunk.after.as_deref(), chunk.until.as_deref())? {
-            let keys: Vec<_> = keys.iter().map(|key| key as &(dyn ToSql + Sync)).collect();
-            self.primary.query_one(&doing, &set, &keys).await?;
-        }
-        let statement = shape.copy_range(chunk.after.is_none(), chunk.until.is_none(), only, format.name());
-        let mut rows = self.primary.copy_out(&doing, &statement).await?.ready_chunks(ROWS_AT_ONCE);
-        let mut sending = Sending::new(Copy::into(self.replica, shape, self.into, format));
-        loop {
-            let next = async { rows.next().await.into_iter().flatten().collect::<Result<Vec<_>, _>>() };
-            let some = self.primary.limited(&doing, next).await?;
-            if some.is_empty() {
-                return sending.finish().await.map(Copied::from);
-            }
-            some.iter().for_each(|line| sending.lines.push_line(line));
-            sending.send_if_many().await?;
-        }
+/// Writes rows that were read before.
+async fn write<'a>(gathered: &Gathered, writing: impl Fn(Format) -> Copy<'a>) -> Result<Copied> {
+    let (mut copy, mut bytes) = (writing(gathered.format), 0);
+    for piece in &gathered.pieces {
+        bytes += piece.len() as u64;
+        copy.send(piece.clone()).await?;
     }
+    Ok(Copied { rows: copy.finish().await?, bytes })
+}
 
-    /// Copies the others, in pieces of their text.
-    async fn long_rows(&self) -> Result<Copied> {
-        let (shape, chunk) = (self.shape, self.chunk);
-        let mut parameters = shape.key_as_parameters(chunk.after.as_deref())?;
-        parameters.extend(shape.key_as_parameters(chunk.until.as_deref())?);
-        parameters.extend(pieces(PIECE_BYTES, true));
-        let statement = shape.select_long(chunk.after.is_none(), chunk.until.is_none());
-        let stream = self.primary.stream(&reading(shape), &statement, &parameters).await?;
-        let mut rows = Rows::in_pieces(self.primary, stream);
-        let mut sending = Sending::new(Copy::into(self.replica, shape, self.into, Format::Csv));
+/// Writes the rows as they come, so that none of them costs more than its bytes. Returns also, of a table without a key,
+/// at which moment they were read.
+async fn pass<'a>(
+    reading: &Reading<'_>,
+    shape: &Shape,
+    writing: impl Fn(Format) -> Copy<'a>,
+) -> Result<(Copied, Option<String>)> {
+    let (mut copy, mut copied) = (writing(reading.format), Copied::default());
+    let mut rows = reading.short_rows().await?;
+    loop {
+        let some = rows.next().await?;
+        if some.is_empty() {
+            break;
+        }
+        copied.bytes += some.len() as u64;
+        copy.send(Bytes::from(some)).await?;
+    }
+    copied.rows += copy.finish().await?;
+    if reading.some_are_long {
+        let mut rows = reading.long_rows().await?;
+        let mut sending = Sending::new(writing(Format::Csv));
         while let Some(piece) = rows.next().await? {
             sending.lines.push(shape, &piece)?;
             sending.send_if_many().await?;
         }
-        sending.finish().await.map(Copied::from)
+        let (rows, bytes) = sending.finish().await?;
+        copied = Copied { rows: copied.rows + rows, bytes: copied.bytes + bytes };
     }
+    reading.end().await?;
+    Ok((copied, reading.read_at.clone()))
 }
 
 fn begun_anew(replica: &Session, table: &Followed) -> Error {

@@ -14,6 +14,7 @@ use super::{
     chunk::{Copied, Origin, Planner, copy_chunk},
     create::finish,
     definition::TableDefinition,
+    reading::{Reader, Readings},
     state::{self, Followed},
 };
 use crate::{
@@ -41,11 +42,13 @@ pub struct Copier {
     pub to: Database,
     /// How many chunks at a time, and how large.
     pub settings: config::Copy,
+    /// What is read for other replicas, too, if there are some.
+    pub readings: Option<Readings>,
 }
 
 /// The two connections of one worker.
 struct Worker {
-    primary: Session,
+    primary: Reader,
     replica: Session,
 }
 
@@ -69,7 +72,7 @@ impl Copier {
         let Some(first) = workers.first() else { return Ok(()) };
         let progress = Progress::start(&first.replica, &self.replica, table, copied).await?;
         let origin = Origin {
-            epoch: installation(&first.primary).await?.0,
+            epoch: installation(first.primary.session()).await?.0,
             replica: self.replica.clone(),
             conflicts: may_skip(first, table).await?,
         };
@@ -80,7 +83,7 @@ impl Copier {
         self.complete(&first.replica, table).await
     }
 
-    async fn worker(&self, table: &Followed) -> Result<Worker> {
+    async fn worker(&self, table: &Rc<Followed>) -> Result<Worker> {
         let application = format!("pgfanout copy {}", self.replica);
         let primary = self.from.connect(&application).await?;
         // By the key's index, chunk after chunk: the table may be far larger than memory.
@@ -89,6 +92,8 @@ impl Copier {
         primary.run("setting up the session", settings).await?;
         let replica = state::connect(&self.to, &application).await?;
         self.compare_histories(&primary, &replica, table).await?;
+        let (table, chunk_bytes) = (Rc::clone(table), self.settings.chunk_bytes);
+        let primary = Reader::new(primary, table, chunk_bytes, self.readings.as_ref()).await?;
         Ok(Worker { primary, replica })
     }
 
@@ -169,6 +174,7 @@ impl Worker {
 /// Whether rows of different moments may meet in a unique index beside the key, and one may be left out: both changed
 /// since the copy began. Where the replica demands what the primary does not, one that is left out might never come.
 async fn may_skip(Worker { primary, replica }: &Worker, table: &Followed) -> Result<bool> {
+    let primary = primary.session();
     let statement = include_str!("../../sql/unique_indexes.sql");
     let (schema, name) = (&table.shape.schema, &table.shape.table);
     let parameters: [&(dyn ToSql + Sync); 2] = [schema, name];

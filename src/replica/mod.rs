@@ -16,6 +16,8 @@ pub mod isolate;
 pub mod join;
 pub mod moves;
 pub mod names;
+pub mod reading;
 pub mod sending;
 pub mod session;
+mod shelf;
 pub mod state;

@@ -89,12 +89,11 @@ impl<'a> Copy<'a> {
     ///
     /// # Errors
     /// When the replica refuses or the link breaks.
-    pub async fn send(&mut self, rows: Vec<u8>) -> Result<()> {
+    pub async fn send(&mut self, mut rows: Bytes) -> Result<()> {
         if self.sink.is_none() {
             self.begin().await?;
         }
         let Some(sink) = &mut self.sink else { return Ok(()) };
-        let mut rows = Bytes::from(rows);
         while !rows.is_empty() {
             let some = rows.split_to(rows.len().min(COPY_MESSAGE));
             self.session.limited(&self.doing, sink.send(some)).await?;
@@ -142,7 +141,7 @@ impl<'a> Sending<'a> {
     async fn send(&mut self) -> Result<()> {
         let some = self.lines.take();
         self.bytes += some.len() as u64;
-        self.copy.send(some).await
+        self.copy.send(Bytes::from(some)).await
     }
 
     /// Sends the rest and ends the copy. Returns how many rows there were, and how many bytes.

@@ -14,6 +14,7 @@ mod broker_faults;
 mod capture;
 mod checking;
 mod command_line;
+mod copying;
 mod definition;
 mod disks;
 mod documents;
