@@ -47,6 +47,11 @@ struct Start {
     entries: i64,
     /// How many keys may be fetched at once.
     at_once: i64,
+    /// The table that has most of the entries, and how many, if they are too many to be fetched at once and the table has
+    /// a key.
+    largest: Option<(Rc<Table>, i64)>,
+    /// Whether each key was logged once: then they need not be compared.
+    distinct: bool,
 }
 
 /// What was found out about a start.
@@ -148,7 +153,7 @@ impl<'a> Delta<'a> {
     /// Adds a start, with the tables that changed since.
     pub(super) fn add(&mut self, since: Since, known: &[Rc<Table>], rows: &[Row]) -> Result<Added> {
         let (mut tables, mut altered, mut made) = (Vec::new(), Vec::new(), 0);
-        let (mut entries, mut longest) = (0, 1);
+        let (mut entries, mut longest, mut largest) = (0, 1, None);
         for row in rows {
             if row.get("trimmed") {
                 return Ok(Added::Trimmed);
@@ -163,12 +168,48 @@ impl<'a> Delta<'a> {
             tables.push((Rc::clone(table), row.get("truncated")));
             let alterations: i64 = row.get("alterations");
             altered.extend((alterations > 0).then(|| (Rc::clone(table), alterations)));
-            entries += row.get::<_, i64>("entries");
+            let logged: i64 = row.get("entries");
+            let most = largest.as_ref().map_or(KEYS_AT_ONCE, |(_, most)| *most);
+            if logged > most && !table.shape.is_keyless() {
+                largest = Some((Rc::clone(table), logged));
+            }
+            entries += logged;
             longest = longest.max(row.get::<_, Option<i32>>("longest").unwrap_or_default().into());
         }
         let at_once = (BYTES_AT_ONCE / longest).clamp(1, KEYS_AT_ONCE);
-        self.starts.push(Start { since, tables, altered, made, entries, at_once });
+        let largest = largest.filter(|(_, most)| *most > entries / 2);
+        self.starts.push(Start { since, tables, altered, made, entries, at_once, largest, distinct: false });
         Ok(Added::All)
+    }
+
+    /// Looks whether there is a table with very many changes whose keys come each once, as those of one statement do.
+    /// Their comparison would take longer than all that was waited for before.
+    pub(super) async fn look_for_distinct_keys(&mut self) -> Result<()> {
+        let mut apart = Vec::new();
+        for start in &mut self.starts {
+            let Some((table, entries)) = start.largest.take() else { continue };
+            let (doing, from) = ("looking whether keys came twice", start.since.from.to_string());
+            let statement = include_str!("../../sql/primary/keys_are_distinct.sql");
+            let row = self.primary.query_one(doing, statement, &[&from, &table.id]).await?;
+            if !row.get::<_, bool>("are_distinct") {
+                continue;
+            }
+            let (distinct, others) = start.tables.drain(..).partition(|(one, _)| one.id == table.id);
+            start.tables = others;
+            start.entries -= entries;
+            apart.push(Start {
+                since: start.since.clone(),
+                tables: distinct,
+                altered: Vec::new(),
+                made: 0,
+                entries,
+                at_once: start.at_once,
+                largest: None,
+                distinct: true,
+            });
+        }
+        self.starts.extend(apart);
+        Ok(())
     }
 
     /// The next keys of the delta, by table; `None` at the end.
@@ -203,6 +244,11 @@ impl<'a> Delta<'a> {
     }
 
     async fn keys_of(&self, start: &Start, olds: bool, declare: &str) -> Result<Vec<Row>> {
+        if let Some((table, _)) = start.tables.first().filter(|_| start.distinct) {
+            let statement = format!("{declare}{}", include_str!("../../sql/primary/distinct_keys.sql"));
+            let parameters: [&(dyn ToSql + Sync); 3] = [&start.since.from.to_string(), &table.id, &olds];
+            return self.primary.query("reading the changed keys", &statement, &parameters).await;
+        }
         let tables: Vec<_> = start.tables.iter().map(|(table, _)| Rc::clone(table)).collect();
         self.keys(&start.since, &tables, olds, declare, None).await
     }

@@ -135,6 +135,7 @@ impl Reader {
             }
         }
         delta.keep(first);
+        delta.look_for_distinct_keys().await?;
         Ok(Cut::Open(delta))
     }
 

@@ -4,6 +4,7 @@ mod compressed;
 mod formats;
 mod hostile;
 pub(crate) mod listener;
+mod many;
 pub(crate) mod meddled;
 mod permissions;
 mod poison;
