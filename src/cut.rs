@@ -205,6 +205,28 @@ impl Parts<'_> {
     async fn send_group(&mut self, delta: &Delta<'_>, group: &Group) -> Result<(), Stop> {
         let mut line = Vec::new();
         let mut present = vec![false; group.keys.len()];
+        if !group.is_gone() {
+            self.send_present(delta, group, &mut present).await?;
+        }
+        // Rows that came and went within the batch are deleted, too: a replica that caught up in
+        // between may have them.
+        let absent = group.keys.iter().zip(&present).filter(|(_, present)| !**present && !group.truncated);
+        for (changed, _) in absent {
+            let before = Before { key: &changed.key, old: changed.old.as_deref() };
+            group.table.writer.push_absent(before, &mut line);
+            self.push(&group.table, &mut line).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the rows of the group that are there, and notes which.
+    async fn send_present(
+        &mut self,
+        delta: &Delta<'_>,
+        group: &Group,
+        present: &mut [bool],
+    ) -> Result<(), Stop> {
+        let mut line = Vec::new();
         // Of a row that is too large for a message no more than that much is read.
         let mut rows = delta.rows(group, self.limits.change_bytes, false).await?;
         while let Some(row) = rows.next().await? {
@@ -224,14 +246,6 @@ impl Parts<'_> {
             if let Some(found) = present.get_mut(at) {
                 *found = true;
             }
-        }
-        // Rows that came and went within the batch are deleted, too: a replica that caught up in
-        // between may have them.
-        let absent = group.keys.iter().zip(&present).filter(|(_, present)| !**present && !group.truncated);
-        for (changed, _) in absent {
-            let before = Before { key: &changed.key, old: changed.old.as_deref() };
-            group.table.writer.push_absent(before, &mut line);
-            self.push(&group.table, &mut line).await?;
         }
         Ok(())
     }

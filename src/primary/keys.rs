@@ -36,6 +36,15 @@ pub struct ChangedKey {
     pub old: Option<String>,
 }
 
+impl Group {
+    /// Whether no row of it is there at the delta's end, so that none has to be looked for: each went once more than it
+    /// came. A key that is spelled in another way may have come under that spelling.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        !self.table.shape.is_respellable() && self.keys.iter().all(|changed| changed.net < 0)
+    }
+}
+
 impl ChangedKey {
     /// Whether the row was there at the delta's start, given whether it is at its end.
     #[must_use]

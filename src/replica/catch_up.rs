@@ -205,6 +205,7 @@ async fn write(replica: &Session, tables: &[Rc<Followed>], delta: &Delta<'_>) ->
             }
             let written = match table.shape.is_keyless() {
                 true => write_nameless(replica, group, &table.shape).await,
+                false if group.is_gone() => Ok(()),
                 false => {
                     let rows = delta.rows(group, PIECE_BYTES, true).await?;
                     write_rows(replica, rows, &table.shape).await
