@@ -259,7 +259,8 @@ async fn stand_apart(cluster: &Cluster, number: usize) {
 /// Makes the tables in a new database of the cluster.
 async fn initialize(cluster: &Cluster, database: &str, scale: u32) {
     cluster.create_database(database).await;
-    let mut command = std::process::Command::new(cluster.program("pgbench"));
+    let pgbench = cluster.program_if_there("pgbench", "the benchmark").expect("it comes with PostgreSQL");
+    let mut command = std::process::Command::new(pgbench);
     command.args(["--initialize", "--quiet", "--scale", &scale.to_string(), &cluster.url(database)]);
     let made = tokio::task::spawn_blocking(move || command.output()).await.unwrap().expect("it is there");
     assert!(made.status.success(), "pgbench: {}", String::from_utf8_lossy(&made.stderr));

@@ -2,10 +2,19 @@
 
 use serde_json::json;
 
-use crate::bench::{Scope, run};
+use crate::{
+    bench::{Scope, run},
+    support::{Mode, world},
+};
 
 #[tokio::test]
 async fn the_benchmark_runs() {
+    let world = world(Mode::Postgres, 1).build().await;
+    for database in [world.primary(), world.replica(1)] {
+        if database.cluster().program_if_there("pgbench", "the benchmark").is_none() {
+            return;
+        }
+    }
     let scope = Scope {
         workloads: vec!["B4".to_owned(), "B11".to_owned()],
         seconds: 1,
