@@ -20,8 +20,6 @@ pub(super) struct Wanted {
     pub(super) tables: Vec<TableDefinition>,
     /// The encoding of their texts; empty if it could not be asked for.
     pub(super) encoding: String,
-    /// The primary's version, as `server_version_num` has it.
-    pub(super) version: i32,
 }
 
 /// What is found at the primary, and what replicas have to hold.
@@ -41,8 +39,7 @@ pub(super) async fn check(config: &Config) -> (Findings, Wanted) {
             ),
         );
     }
-    let mut wanted =
-        Wanted { tables: Vec::new(), encoding: server.encoding.clone(), version: server.version };
+    let mut wanted = Wanted { tables: Vec::new(), encoding: server.encoding.clone() };
     let looked = look(config, &server, &mut wanted.tables, &mut findings).await;
     if let Err(error) = looked {
         findings.add(super::Level::Error, "tables", error.chain(), None);

@@ -12,7 +12,7 @@ use crate::{
     postgres::Session,
     replica::{
         create::{refusal_to_make, try_to_make},
-        definition::{Column, TableDefinition},
+        definition::TableDefinition,
         difference::differences,
         filled::filled,
         state,
@@ -21,9 +21,6 @@ use crate::{
 
 /// From here on a role can be allowed to write as a replica does without being a superuser.
 const GRANTABLE: i32 = 150_000;
-
-/// From here on a `"char"` beyond ASCII is printed in a way that older servers do not read.
-const ESCAPED_CHAR: i32 = 160_000;
 
 /// For how long tables that are missing are made to see whether they can be.
 const TRYING: Duration = Duration::from_secs(10);
@@ -42,21 +39,6 @@ pub(super) async fn check(replica: &config::Replica, wanted: &Wanted) -> Finding
             text,
             "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and that in its url",
         );
-    }
-    if wanted.version >= ESCAPED_CHAR && server.version < ESCAPED_CHAR {
-        let columns = wanted.tables.iter().flat_map(|table| {
-            let is_char = |column: &&Column| column.type_name.trim_end_matches("[]") == "\"char\"";
-            let name = |column: &Column| format!("{}.{}", table.table, column.quoted);
-            table.columns.iter().filter(is_char).map(name)
-        });
-        let columns: Vec<String> = columns.collect();
-        if !columns.is_empty() {
-            let text = format!(
-                "values of {} that are not ASCII become others, as the primary is newer",
-                columns.join(", ")
-            );
-            findings.warning("version", text, "upgrade it to PostgreSQL 16 or newer, or use another type");
-        }
     }
     if let Err(error) = look(replica, &server, &wanted.tables, &mut findings).await {
         findings.add(super::Level::Error, "tables", error.chain(), None);

@@ -31,19 +31,6 @@ async fn a_temporal_key_names_no_rows() {
     assert_eq!(warnings(&world, "primary: tables: ").await, []);
 }
 
-#[tokio::test]
-async fn characters_that_an_older_replica_reads_as_others_are_told() {
-    let world = world(Mode::Postgres, 1).build().await;
-    let (primary, replica) = (world.primary(), world.replica(1));
-    primary.execute("CREATE TABLE t (id int PRIMARY KEY, c \"char\", \"D\" \"char\"[], e text)").await;
-    let told = warnings(&world, "replica r1: version: ").await;
-    if primary.cluster().version() < 16 || replica.cluster().version() >= 16 {
-        return assert_eq!(told, []);
-    }
-    let text = "replica r1: version: values of public.t.c, public.t.\"D\" that are not ASCII become others";
-    assert!(told.len() == 1 && told[0].0.starts_with(text), "{told:#?}");
-}
-
 /// From PostgreSQL 16 on a role may have fewer connections than others.
 #[tokio::test]
 async fn connections_that_are_kept_for_others_are_not_free() {
