@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result},
     life::{Ending, Failed, Life, delay},
     postgres::Database,
-    replica::{copy::Copier, reading::Readings, state::Followed},
+    replica::{copy::Copier, isolate::Told, reading::Readings, state::Followed},
     replicator::{Drain, SayStatus},
 };
 
@@ -85,6 +85,8 @@ pub struct Applier {
     /// The copy of a table, in a task of its own: batches go on meanwhile.
     copy: Option<JoinHandle<()>>,
     copy_failures: u32,
+    /// What was told of tables that are set aside.
+    told: Told,
     /// Tries a table that is set aside.
     mending: Option<JoinHandle<()>>,
     /// Asks for reports; not a timer of the context, which would keep an applier alive whose owner has gone.
@@ -111,6 +113,7 @@ impl Applier {
             paused: false,
             copy: None,
             copy_failures: 0,
+            told: Told::default(),
             mending: None,
             ticker: None,
         }
@@ -219,8 +222,8 @@ impl Actor for Applier {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        let (replica, primary) = (self.replica.clone(), self.primary.clone());
-        let connecting = self.life.connecting(async move { Applying::connect(replica, primary).await });
+        let (replica, primary, told) = (self.replica.clone(), self.primary.clone(), Rc::clone(&self.told));
+        let connecting = self.life.connecting(async move { Applying::connect(replica, primary, told).await });
         context
             .wait(connecting.into_actor(self).map(|result, this, context| this.connected(result, context)));
         let address = context.address().downgrade();

@@ -16,6 +16,7 @@ use crate::{
     protocol::{Due, Open},
     replica::{
         apply::{Malformed, Written, is_conflict, read, write},
+        isolate::Told,
         state::{Followed, Position, Replica},
     },
     seat::Seat,
@@ -62,14 +63,14 @@ impl Applying {
     ///
     /// # Errors
     /// When the replica cannot be reached, does not fit, or another process applies to it.
-    pub async fn connect(replica: config::Replica, primary: Database) -> Result<Self> {
+    pub async fn connect(replica: config::Replica, primary: Database, told: Told) -> Result<Self> {
         let existing_rows = replica.existing_rows;
         let (database, name) = (&replica.database, &replica.name);
         let workers = ["applier", "copy"].map(|job| format!("pgfanout {job} {name}"));
         let Some(seat) = Seat::take(database, name, &workers).await? else {
             return Err(Error::StandBy(format!("replica {name}: another pgfanout applies")));
         };
-        let replica = Replica::connect(&replica, &primary).await?;
+        let replica = Replica::connect(&replica, &primary, told).await?;
         let open = Open::Nothing;
         Ok(Self {
             seat,

@@ -8,6 +8,7 @@
 //! [`protocol`](crate::protocol) for why that is right.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     rc::Rc,
     time::{Duration, Instant},
@@ -35,6 +36,9 @@ pub struct Isolated {
     /// Whether it fits the primary's: then its changes are to be tried.
     pub fits: bool,
 }
+
+/// The causes that this process told, by table.
+pub type Told = Rc<RefCell<BTreeMap<i32, String>>>;
 
 /// Whether the table or a column of it is gone, and what was in it: should it be there again, it is another.
 pub(super) fn is_loss(error: &Error) -> bool {
@@ -86,15 +90,23 @@ impl Replica {
             if noted != 1 {
                 return Err(self.moved());
             }
+        }
+        self.tell(id, &quote_names(schema, table), &cause);
+        self.isolated.insert(id, Isolated { cause, tried: Some(Instant::now()), fits: false });
+        Ok(true)
+    }
+
+    /// Tells that a table is set aside, once in a process for each cause.
+    fn tell(&self, id: i32, table: &str, cause: &str) {
+        let before = self.told.borrow_mut().insert(id, cause.to_owned());
+        if before.is_none_or(|before| before != cause) {
             tracing::error!(
                 event = "table_isolated",
                 replica = self.name,
-                table = quote_names(schema, table),
+                table,
                 "{cause}; until then the table stays as it is, and the others follow"
             );
         }
-        self.isolated.insert(id, Isolated { cause, tried: Some(Instant::now()), fits: false });
-        Ok(true)
     }
 
     /// Gives up what is open, with the session: on one that was refused a COPY the driver loses count of the
@@ -114,9 +126,10 @@ impl Replica {
         execute(&self.session, "having a table copied anew", statement, &[&vec![id]]).await.map(drop)
     }
 
-    /// Reads which tables are set aside.
+    /// Reads which tables are set aside. What an earlier process noted is told anew.
     pub(super) async fn read_isolated(&mut self) -> Result<()> {
-        let statement = include_str!("../../sql/replica/isolated_tables.sql");
+        let statement =
+            "SELECT i.id, i.schema_name, i.table_name, i.cause FROM pgfanout.isolated_table i ORDER BY i.id";
         let rows = self.session.query("reading which tables are set aside", statement, &[]).await?;
         let mut known = std::mem::take(&mut self.isolated);
         let table = |row: &tokio_postgres::Row| {
@@ -125,6 +138,11 @@ impl Replica {
             (id, Isolated { cause, tried, fits })
         };
         self.isolated = rows.iter().map(table).collect::<BTreeMap<_, _>>();
+        for row in &rows {
+            let table = quote_names(row.get("schema_name"), row.get("table_name"));
+            self.tell(row.get("id"), &table, row.get("cause"));
+        }
+        self.told.borrow_mut().retain(|id, _| self.isolated.contains_key(id));
         Ok(())
     }
 

@@ -6,7 +6,11 @@ use tokio_postgres::types::ToSql;
 
 pub use super::session::connect;
 use super::{
-    empty::Named, filled::forget_gone, install::install, isolate::Isolated, join::forget_dropped,
+    empty::Named,
+    filled::forget_gone,
+    install::install,
+    isolate::{Isolated, Told},
+    join::forget_dropped,
     moves::Moves,
 };
 use crate::{
@@ -60,6 +64,8 @@ pub struct Replica {
     pub on_table_error: OnTableError,
     /// Tables that are set aside: some of those above, and such as never fitted.
     pub isolated: BTreeMap<i32, Isolated>,
+    /// What was told of them; kept when the replica is connected again.
+    pub(super) told: Told,
 }
 
 /// Where a replica stands.
@@ -154,7 +160,7 @@ impl Replica {
     ///
     /// # Errors
     /// When the replica cannot be reached, or what is there does not fit.
-    pub async fn connect(replica: &config::Replica, primary: &Database) -> Result<Self> {
+    pub async fn connect(replica: &config::Replica, primary: &Database, told: Told) -> Result<Self> {
         let config::Replica { database, name, on_table_error, .. } = replica;
         let session = connect(database, &format!("pgfanout applier {name}")).await?;
         install(&session).await?;
@@ -173,6 +179,7 @@ impl Replica {
             waiting: Vec::new(),
             on_table_error: *on_table_error,
             isolated: BTreeMap::new(),
+            told,
             written: RefCell::default(),
         };
         replica.reload().await?;

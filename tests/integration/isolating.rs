@@ -118,7 +118,12 @@ async fn a_table_that_refuses_is_set_aside(mode: Mode) {
     replica.execute("ALTER TABLE t DROP CONSTRAINT small").await;
     pgfanout.wait_for_event_after(mark, "table_mended", PATIENCE).await;
     until_whole(&world, TABLES).await;
-    assert_eq!(count(&pgfanout, mark, "table_isolated"), 0, "that was told");
+    // Of one refusal an earlier look may have told less.
+    let told = pgfanout.events("table_isolated");
+    let mut causes: Vec<_> = told.iter().map(|line| line["message"].to_string()).collect();
+    causes.sort_unstable();
+    causes.dedup();
+    assert!(!told.is_empty() && causes.len() == told.len(), "each process tells each cause once: {told:?}");
     replica.execute("CREATE UNIQUE INDEX once ON u (x)").await;
     let mark = pgfanout.mark();
     primary.execute("BEGIN; INSERT INTO u VALUES (4, 'd'), (5, 'd'); UPDATE t SET v = 7; COMMIT").await;
