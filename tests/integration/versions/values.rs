@@ -64,6 +64,12 @@ async fn chars_beyond_ascii() {
             world.primary().execute(statement).await;
             until_same_chars(&world).await;
         }
+        let column = "ALTER TABLE s ADD x \"char\" DEFAULT (-61)::\"char\"";
+        for side in [world.replica(1), world.primary()] {
+            side.execute(column).await;
+        }
+        world.primary().execute("INSERT INTO s VALUES ('!', 0, '?')").await;
+        until_same_chars(&world).await;
         let finished = program().once("verify", &world.config().write(), &[]).await;
         assert_eq!(finished.code, Some(0), "{finished:?}");
     }
