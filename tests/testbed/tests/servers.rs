@@ -78,6 +78,8 @@ async fn a_broker_keeps_durable_messages_through_kills_and_stops() {
         .await
         .unwrap();
     assert!(sent.await.unwrap().is_ack());
+    // The message is on the disk, its queue's declaration perhaps still in the broker's memory.
+    broker.ctl(&["eval", "mnesia:sync_log()."]).await;
 
     broker.kill9().await;
     broker.start_again().await;
