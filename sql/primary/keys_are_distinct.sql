@@ -4,7 +4,8 @@
 -- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4: the table.
 -- Returns one row; it ends at the first entry that says no. Reads: pgfanout.changelog as look.sql does.
 WITH
-    first AS (
+    -- Twice as it stands: the first entry is there at once, and the rest is not gathered.
+    entries AS NOT MATERIALIZED (
         SELECT e.operation, e.xid, e.cmin
         FROM
             (
@@ -17,26 +18,13 @@ WITH
                 WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))
             ) e
         WHERE e.table_id = $2
-        LIMIT 1
-    )
+    ),
+    first AS (SELECT operation, xid, cmin FROM entries LIMIT 1)
 SELECT
     EXISTS (SELECT FROM first) AND NOT EXISTS (
         SELECT
-        FROM
-            first f,
-            (
-                SELECT table_id, operation, xid, cmin
-                FROM pgfanout.changelog
-                WHERE xid >= pg_snapshot_xmax($1::text::pg_snapshot)
-                UNION ALL
-                SELECT table_id, operation, xid, cmin
-                FROM pgfanout.changelog
-                WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))
-            ) e
+        FROM first f, entries e
         WHERE
-            e.table_id = $2
-            AND (
-                e.operation <> f.operation
-                OR NOT (f.operation IN ('I', 'D') OR (e.xid = f.xid AND e.cmin = f.cmin))
-            )
+            e.operation <> f.operation
+            OR NOT (f.operation IN ('I', 'D') OR (e.xid = f.xid AND e.cmin = f.cmin))
     ) AS are_distinct

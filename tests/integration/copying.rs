@@ -17,7 +17,7 @@ const BIG: &str = "CREATE SCHEMA aside; CREATE TABLE aside.big (id int PRIMARY K
     INSERT INTO aside.big SELECT n, repeat('x', 100) FROM generate_series(1, 20000) n";
 
 /// Keeps copies to a replica from reading what they have planned until the connection that it returns lets go.
-async fn hold_copies(replica: &Database) -> tokio_postgres::Client {
+pub(crate) async fn hold_copies(replica: &Database) -> tokio_postgres::Client {
     let hold = "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
         'BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(1); RETURN new; END';
         CREATE TRIGGER hold BEFORE INSERT ON pgfanout.copy_chunk FOR EACH ROW EXECUTE FUNCTION hold();

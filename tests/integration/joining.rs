@@ -14,6 +14,7 @@ use pgfanout_testbed::{
 
 use crate::{
     bank::until_joined,
+    copying::hold_copies,
     load::{self, Load, until_arrived},
     messages::until_following,
     supervision::end_sessions,
@@ -401,13 +402,7 @@ async fn hold_the_next_chunk(
     replica: &Database,
     obstacle: &tokio_postgres::Client,
 ) -> tokio_postgres::Client {
-    let hold = "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
-        'BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(1); RETURN new; END';
-        CREATE TRIGGER hold BEFORE INSERT ON pgfanout.copy_chunk FOR EACH ROW EXECUTE FUNCTION hold();
-        ALTER TABLE pgfanout.copy_chunk ENABLE ALWAYS TRIGGER hold";
-    replica.execute(hold).await;
-    let holder = replica.client().await;
-    holder.batch_execute("SELECT pg_advisory_lock(1)").await.unwrap();
+    let holder = hold_copies(replica).await;
     obstacle.batch_execute("ROLLBACK").await.unwrap();
     until_waits(replica, "advisory").await;
     holder
