@@ -1,6 +1,6 @@
 //! Statements that send rows on as they are: a short row may be held as a whole, and needs no look at it.
 
-use super::{KeyColumn, SURELY_PRINTABLE, Shape, Text, filter, key_arrays, list};
+use super::{KeyColumn, Shape, Text, filter, key_arrays, list, pieces::SURELY_PRINTABLE};
 use crate::error::Result;
 
 /// Up to how many bytes a row's long values may have together for the row to be short.
