@@ -65,3 +65,18 @@ async fn very_many_changes_are_caught_up() {
         until_same(&world, &["t", "other"]).await;
     }
 }
+
+/// Their new spelling comes first in the order of keys: when only old ones are left, all that they name is there.
+#[tokio::test]
+async fn very_many_keys_are_spelled_in_another_way() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute("CREATE TABLE r (a numeric, n int, PRIMARY KEY (a, n))").await;
+    let _pgfanout = begin(&world);
+    super::until_following(&world).await;
+    let insert = format!("INSERT INTO r SELECT 1.00, n FROM generate_series(1, {ROWS}) n");
+    for statement in [insert.as_str(), "UPDATE r SET a = 1.0", "DELETE FROM r WHERE a = 1.000 AND n % 3 = 0"]
+    {
+        world.primary().execute(statement).await;
+        until_same(&world, &["r"]).await;
+    }
+}
