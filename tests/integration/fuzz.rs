@@ -25,8 +25,10 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use pgfanout_testbed::world::World;
 
 use bench::{Done, leave, play, prepare};
+use script::Case;
 use shrink::shrink;
 
 /// These are always tried.
@@ -47,24 +49,28 @@ fn number(name: &str) -> Option<u64> {
 async fn attempt(seed: u64) -> Done {
     let started = Instant::now();
     let (world, case) = prepare(seed).await;
-    let played = play(&case, &world, None).await;
+    let done = examine(&case, world, None).await.unwrap_or_else(|found| panic!("{found}"));
+    eprintln!(
+        "seed {seed}: {:?}, {} tables, {done:?} in {:?}",
+        case.servers,
+        case.tables.len(),
+        started.elapsed()
+    );
+    done
+}
+
+/// Plays the case in this empty world. What is found is told with what it takes to play it again: the seed, and the
+/// smallest script.
+async fn examine(case: &Case, world: World, harm: Option<&str>) -> Result<Done, String> {
+    let played = play(case, &world, harm).await;
     leave(world).await;
-    match played {
-        Ok(done) => {
-            eprintln!(
-                "seed {seed}: {:?}, {} tables, {done:?} in {:?}",
-                case.servers,
-                case.tables.len(),
-                started.elapsed()
-            );
-            done
-        }
-        Err(failure) => {
-            eprintln!("seed {seed} fails: {failure}\n\nlooking for a smaller script");
-            let smallest = shrink(&case, failure.kind, None, SHRINKING).await;
-            panic!("make fuzz SECONDS=1 SEED={seed}\n{failure}\n{smallest}");
-        }
-    }
+    let failure = match played {
+        Ok(done) => return Ok(done),
+        Err(failure) => failure,
+    };
+    eprintln!("seed {} fails: {failure}\n\nlooking for a smaller script", case.seed);
+    let smallest = shrink(case, &failure, harm, SHRINKING).await;
+    Err(format!("make fuzz SECONDS=1 SEED={}\n{failure}\n{smallest}", case.seed))
 }
 
 #[tokio::test]

@@ -58,7 +58,8 @@ pub(super) async fn prepare(seed: u64) -> (World, Case) {
     (world, case)
 }
 
-async fn build(servers: Servers) -> World {
+/// Servers of this kind.
+pub(super) async fn build(servers: Servers) -> World {
     let plan = world(servers.mode, 1);
     if !servers.own {
         return plan.build().await;
@@ -71,11 +72,8 @@ async fn build(servers: Servers) -> World {
     plan.build().await
 }
 
-/// What is done to a replica from outside as soon as it follows.
-pub(super) type Harm = fn(&Case) -> String;
-
-/// Plays the case in servers of its own.
-pub(super) async fn replay(case: &Case, harm: Option<Harm>) -> Result<Done, Failure> {
+/// Plays the case in servers of its own, and does the harm to the replica from outside as soon as it follows.
+pub(super) async fn replay(case: &Case, harm: Option<&str>) -> Result<Done, Failure> {
     let world = build(case.servers).await;
     let played = play(case, &world, harm).await;
     leave(world).await;
@@ -88,7 +86,7 @@ pub(super) async fn leave(world: World) {
 }
 
 /// Plays the case in this empty world.
-pub(super) async fn play(case: &Case, world: &World, harm: Option<Harm>) -> Result<Done, Failure> {
+pub(super) async fn play(case: &Case, world: &World, harm: Option<&str>) -> Result<Done, Failure> {
     let primary = world.primary().client().await;
     let alone = case.made.iter().flat_map(|&place| case.tables[place].primary_alone.iter().cloned());
     for statement in case.setup().into_iter().chain(history::setup(case)).chain(alone) {
@@ -112,6 +110,7 @@ pub(super) async fn play(case: &Case, world: &World, harm: Option<Harm>) -> Resu
         Ok(moments) => Ok(Done { counts: log.counts(), moments }),
         Err(mut failure) => {
             failure.text += &log.said_in(&failure.transactions);
+            failure.places = log.places(&failure.transactions);
             failure.text += &history::logged(world.primary(), &failure.transactions).await;
             Err(failure)
         }
@@ -119,7 +118,7 @@ pub(super) async fn play(case: &Case, world: &World, harm: Option<Harm>) -> Resu
 }
 
 /// All rounds; how many moments were seen.
-async fn rounds(case: &Case, world: &World, harm: Option<Harm>, log: &Log) -> Result<usize, Failure> {
+async fn rounds(case: &Case, world: &World, harm: Option<&str>, log: &Log) -> Result<usize, Failure> {
     let mut stage = Stage::new(case, world);
     if case.amid {
         stage.begin();
@@ -132,7 +131,7 @@ async fn rounds(case: &Case, world: &World, harm: Option<Harm>, log: &Log) -> Re
     let mut checker = Checker::new(case, world);
     stage.settle(&mut checker).await?;
     if let Some(harm) = harm {
-        world.replica(1).execute(&harm(case)).await;
+        world.replica(1).execute(harm).await;
     }
     for (number, round) in others.iter().enumerate() {
         stage.round(number + 1, round, &mut checker, log).await?;
@@ -152,7 +151,8 @@ async fn clients(
     log: &Log,
 ) -> Result<(), Failure> {
     let of = |client: usize| {
-        let own = transactions.iter().filter(move |one| case.sequential || one.client == client);
+        let all = transactions.iter().enumerate();
+        let own = all.filter(move |(_, one)| case.sequential || one.client == client);
         async move { client::run(primary, client, round, own.collect(), log).await }
     };
     let clients = if case.sequential { 1 } else { CLIENTS };

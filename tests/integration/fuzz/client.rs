@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
 };
 
 use pgfanout_testbed::{eventually, world::Database};
@@ -25,12 +25,15 @@ pub(super) struct Counts {
     pub(super) refused: usize,
 }
 
+/// A transaction of the script: its round, and its number there.
+pub(super) type Place = (usize, usize);
+
 /// What all clients did.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     counts: Cell<Counts>,
-    /// What was said in each transaction, by its id on the primary.
-    said: RefCell<BTreeMap<u64, String>>,
+    /// What was said in each transaction, by its id on the primary, and where it is in the script.
+    said: RefCell<BTreeMap<u64, (Place, String)>>,
     /// What is prepared and waits: from which round on, and what to say then.
     prepared: RefCell<Vec<(usize, String)>>,
     /// How many were prepared to wait.
@@ -47,8 +50,15 @@ impl Log {
     /// What was said in these transactions, as far as clients said it.
     pub(super) fn said_in(&self, transactions: &[u64]) -> String {
         let said = self.said.borrow();
-        let told = transactions.iter().filter_map(|id| Some(format!("\ntransaction {id}:{}", said.get(id)?)));
+        let told =
+            transactions.iter().filter_map(|id| Some(format!("\ntransaction {id}:{}", said.get(id)?.1)));
         told.collect()
+    }
+
+    /// Where these transactions are in the script.
+    pub(super) fn places(&self, transactions: &[u64]) -> BTreeSet<Place> {
+        let said = self.said.borrow();
+        transactions.iter().filter_map(|id| Some(said.get(id)?.0)).collect()
     }
 
     /// Notes that the primary is to be killed.
@@ -62,9 +72,9 @@ impl Log {
         self.outage.get() && (client.is_closed() || ending)
     }
 
-    fn say(&self, transaction: u64, number: usize, what: &str) {
+    fn say(&self, transaction: u64, (number, place): (usize, Place), what: &str) {
         let mut said = self.said.borrow_mut();
-        let said = said.entry(transaction).or_insert_with(|| format!(" client {number}"));
+        let (_, said) = said.entry(transaction).or_insert_with(|| (place, format!(" client {number}")));
         *said += "\n    ";
         *said += what;
     }
@@ -109,21 +119,21 @@ pub(super) async fn resolve(primary: &Database, round: usize, log: &Log) -> Resu
     Ok(())
 }
 
-/// Runs these transactions one after the other.
+/// Runs these transactions of a round, each with its number there, one after the other.
 pub(super) async fn run(
     primary: &Database,
     number: usize,
     round: usize,
-    transactions: Vec<&Transaction>,
+    transactions: Vec<(usize, &Transaction)>,
     log: &Log,
 ) -> Result<(), Failure> {
     let mut client = connect(primary).await;
-    for transaction in transactions {
+    for (n, transaction) in transactions {
         let name = format!("{number}_{}", log.counts().ended);
         if client.is_closed() {
             client = connect(primary).await;
         }
-        let committed = perform(&client, number, &name, round, transaction, log).await?;
+        let committed = perform(&client, number, &name, (round, n), transaction, log).await?;
         log.count(|counts| {
             counts.committed += usize::from(committed);
             counts.ended += 1;
@@ -137,12 +147,12 @@ async fn perform(
     client: &Client,
     number: usize,
     name: &str,
-    round: usize,
+    place: Place,
     transaction: &Transaction,
     log: &Log,
 ) -> Result<bool, Failure> {
     let Transaction { begin, steps, forgiving, end, .. } = transaction;
-    let waited = log.waited.get();
+    let (round, waited) = (place.0, log.waited.get());
     if end.is_late() {
         log.waited.set(waited + 1);
     }
@@ -155,7 +165,8 @@ async fn perform(
         client.batch_execute(&format!("{begin}; {}", witness("a"))).await?;
         let id = client.query_one("SELECT pg_current_xact_id()::text", &[]).await?;
         let id: u64 = id.get::<_, &str>(0).parse().expect("a transaction's id");
-        log.say(id, number, begin);
+        let say = |what: &str| log.say(id, (number, place), what);
+        say(begin);
         for step in steps {
             let said = match forgiving {
                 true => format!("SAVEPOINT here; {}; RELEASE here", step.sql),
@@ -166,7 +177,7 @@ async fn perform(
                 Ok(()) => counts.taken += 1,
                 Err(_) => counts.refused += 1,
             });
-            log.say(id, number, &format!("{}{}", if taken.is_ok() { "" } else { "(refused) " }, step.sql));
+            say(&format!("{}{}", if taken.is_ok() { "" } else { "(refused) " }, step.sql));
             match taken {
                 Err(error) if !forgiving || is_nonsense(&error) || client.is_closed() => return Err(error),
                 Err(_) => client.batch_execute("ROLLBACK TO here").await?,
@@ -174,7 +185,7 @@ async fn perform(
             }
         }
         client.batch_execute(&witness("b")).await?;
-        log.say(id, number, &format!("{end:?}"));
+        say(&format!("{end:?}"));
         match end {
             End::Commit => client.batch_execute("COMMIT").await?,
             End::Rollback => client.batch_execute("ROLLBACK").await?,

@@ -1,6 +1,8 @@
 //! What was found.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
+
+use super::client::Place;
 
 /// How a replica, or pgfanout, was not as it has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +36,13 @@ pub(super) struct Failure {
     pub(super) text: String,
     /// The transactions of the primary that it is about.
     pub(super) transactions: Vec<u64>,
+    /// Where they are in the script.
+    pub(super) places: BTreeSet<Place>,
 }
 
 impl Failure {
     pub(super) fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into(), transactions: Vec::new() }
+        Self { kind, text: text.into(), transactions: Vec::new(), places: BTreeSet::new() }
     }
 
     pub(super) fn bench(error: tokio_postgres::Error) -> Self {

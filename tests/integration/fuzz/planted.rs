@@ -1,186 +1,145 @@
-//! The fuzzer bites: harm that is done to a replica from outside is found, and named by its kind.
+//! The fuzzer bites: harm that is done to a replica from outside is found, named by its kind, and told with the seed and
+//! the least that it takes.
 
 use std::collections::BTreeSet;
 
-use pgfanout_testbed::{compare::same_tables, eventually, world::World};
-
 use super::{
-    bench::replay,
-    check::Checker,
+    bench::build,
+    examine,
     failure::Kind,
-    history,
     replica::There,
     schema::Table,
     script::{CLIENTS, Case, End, Fault, Round, Servers, Transaction},
-    shrink::shrink,
     statements::Step,
 };
-use crate::support::{Mode, PATIENCE, program, world};
+use crate::support::Mode;
 
-/// What is done to the replica, by itself or by a trigger that fires with what pgfanout writes.
+const SEED: u64 = 4711;
+
+/// What a trigger does on the replica with the rows that pgfanout writes.
 struct Harm {
     kind: Kind,
-    /// Written on the primary before, and seen.
-    before: &'static str,
-    plant: &'static str,
-    /// Written on the primary afterwards.
-    after: &'static str,
-    /// Takes the harm away.
-    undo: &'static str,
+    table: &'static str,
+    body: &'static str,
 }
 
-const TRIGGER: &str = "DROP TRIGGER IF EXISTS harm ON public.one;
-    CREATE TRIGGER harm BEFORE INSERT ON public.one FOR EACH ROW EXECUTE FUNCTION public.harm();
-    ALTER TABLE public.one ENABLE ALWAYS TRIGGER harm";
+/// What some transactions of a round say, `{n}` being the number of each.
+const INSERT: &str = "INSERT INTO one (id, number) VALUES ({n}, {n})";
 
-const UNDO: &str = "DROP TRIGGER harm ON public.one";
+/// Transactions of all clients, who say something about another table, too, in sessions with settings of their own, and
+/// pgfanout is killed meanwhile.
+fn round(number: usize, said: &str) -> Round {
+    let transaction = |n: usize| {
+        let other = format!("INSERT INTO two VALUES ({}, {n})", 10 * number + n);
+        let steps = [(0, said.replace("{n}", &n.to_string())), (1, other)];
+        Transaction {
+            client: n % CLIENTS,
+            begin: "BEGIN; SET LOCAL datestyle = 'German'".to_owned(),
+            steps: steps.map(|(place, sql)| Step { tables: vec![place], sql }).into(),
+            forgiving: true,
+            end: End::Commit,
+        }
+    };
+    let transactions = if said.is_empty() { Vec::new() } else { (1..5).map(transaction).collect() };
+    Round { transactions, faults: if number > 0 { vec![(1, Fault::Kill)] } else { Vec::new() } }
+}
 
-const HARMS: &[Harm] = &[
-    Harm {
-        kind: Kind::Lost,
-        before: "",
-        plant: "IF new.id = 1 THEN RETURN NULL; END IF; RETURN new;",
-        after: "INSERT INTO one VALUES (1, 1, 1), (2, 2, 2)",
-        undo: UNDO,
-    },
-    Harm {
-        kind: Kind::Stale,
-        before: "UPDATE one SET number = 5",
-        plant: "IF new.id = 1 THEN new.number := 5; END IF; RETURN new;",
-        after: "UPDATE one SET number = 6",
-        undo: UNDO,
-    },
-    Harm {
-        kind: Kind::Wrong,
-        before: "",
-        plant: "new.amount := pg_catalog.trim_scale(new.amount); RETURN new;",
-        after: "UPDATE one SET amount = 7.00 WHERE id = 1",
-        undo: UNDO,
-    },
-    // As if an insert had been applied a second time, without a key to prevent it.
-    Harm {
-        kind: Kind::Doubled,
-        before: "",
-        plant: "IF pg_catalog.pg_trigger_depth() = 1 THEN INSERT INTO public.one VALUES (new.id, new.number, new.amount); END IF; RETURN new;",
-        after: "UPDATE one SET number = 8 WHERE id = 2",
-        undo: "DROP TRIGGER harm ON public.one; DELETE FROM one WHERE id = 2; ALTER TABLE one ADD PRIMARY KEY (id)",
-    },
-    // As if the changes of two batches had come in the other order.
-    Harm {
-        kind: Kind::Backwards,
-        before: "UPDATE one SET number = 9; UPDATE one SET number = 10",
-        plant: "UPDATE public.one SET number = 9 WHERE id = 1",
-        after: "",
-        undo: "",
-    },
-    Harm {
-        kind: Kind::Half,
-        before: "BEGIN; UPDATE witness_a SET number = number + 1; UPDATE witness_b SET number = number + 1; COMMIT",
-        plant: "UPDATE public.witness_b SET number = number - 1 WHERE client = 2",
-        after: "",
-        undo: "UPDATE public.witness_b SET number = number + 1 WHERE client = 2",
-    },
-];
-
-/// One table, and nothing that is said by itself.
-fn case() -> Case {
-    let setup = "CREATE TABLE public.one (id int PRIMARY KEY, number int, amount numeric)".to_owned();
-    let mut table = Table::of_integers("public.one", "id", "number", vec![setup]);
-    table.generated.push("amount".to_owned());
+/// A case in which these rounds are said.
+fn case(key: &str, rounds: &[&str]) -> Case {
+    let one = format!("CREATE TABLE public.one (id int {key}, number int, amount numeric)");
+    let mut one = Table::of_integers("public.one", "id", "number", vec![one]);
+    one.generated.push("amount".to_owned());
+    one.keyless = key.is_empty();
+    let two = "CREATE TABLE public.two (id int PRIMARY KEY, number int)".to_owned();
     Case {
-        seed: 0,
+        seed: SEED,
         servers: Servers { mode: Mode::Postgres, own: false, two_phases: false },
         there: There::Nothing,
         amid: false,
         sequential: false,
         max_changes_per_message: 5000,
         old_record: "full",
-        tables: vec![table],
-        made: BTreeSet::from([0]),
-        rounds: Vec::new(),
+        tables: vec![one, Table::of_integers("public.two", "id", "number", vec![two])],
+        made: BTreeSet::from([0, 1]),
+        rounds: rounds.iter().enumerate().map(|(number, said)| round(number, said)).collect(),
     }
 }
 
-async fn until_right(checker: &mut Checker<'_>, case: &Case, world: &World) {
-    eventually(PATIENCE, "the replica is right", async || {
-        // First: the look after it, which later ones are compared with, shows what was written last.
-        let (here, there) = (world.primary().look().await.unwrap(), world.replica(1).look().await.unwrap());
-        same_tables(&here, &there, &case.names()).await?;
-        let seen = checker.look().await.map_err(|failure| failure.to_string())?;
-        if seen { Ok(()) } else { Err("nothing to see".to_owned()) }
-    })
-    .await;
+/// Of all that is said, these statements are left.
+async fn is_shrunk(Harm { kind, table, body }: Harm, case: Case, left: &[&str]) {
+    let harm = format!(
+        "CREATE FUNCTION public.harm() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN new; END $$;
+        CREATE TRIGGER harm BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION public.harm();
+        ALTER TABLE {table} ENABLE ALWAYS TRIGGER harm"
+    );
+    let world = build(case.servers).await;
+    let told = examine(&case, world, Some(&harm)).await.unwrap_err();
+    eprintln!("{told}");
+    assert!(told.starts_with(&format!("make fuzz SECONDS=1 SEED={SEED}\n{kind:?}: ")), "{told}");
+    let (_, script) = told.split_once(&format!("\n-- seed {SEED}; ")).expect("the script comes last");
+    let said: Vec<_> = script.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    assert_eq!(said, left.iter().map(|said| format!("{said};")).collect::<Vec<_>>(), "{told}");
+    for noise in ["public.two", "Kill", "SET LOCAL", "client 1", "client 2", "client 3"] {
+        assert!(!script.contains(noise), "{noise}: {told}");
+    }
 }
 
 #[tokio::test]
-async fn every_kind_of_harm_is_found() {
-    let (case, world) = (case(), world(Mode::Postgres, 1).build().await);
-    for statement in case.setup().into_iter().chain(history::setup(&case)) {
-        world.primary().execute(&statement).await;
-    }
-    let _pgfanout = program().run(&world.config().primary("exclude = [\"audit.*\"]").write());
-    let mut checker = Checker::new(&case, &world);
-    until_right(&mut checker, &case, &world).await;
-    for Harm { kind, before, plant, after, undo } in HARMS {
-        world.primary().execute(before).await;
-        until_right(&mut checker, &case, &world).await;
-        let replica = world.replica(1);
-        if *kind == Kind::Doubled {
-            replica.execute("ALTER TABLE public.one DROP CONSTRAINT one_pkey").await;
-        }
-        if after.is_empty() {
-            replica.execute(plant).await;
-        } else {
-            let function = "CREATE OR REPLACE FUNCTION public.harm() RETURNS trigger LANGUAGE plpgsql";
-            replica.execute(&format!("{function} AS $$ BEGIN {plant} END $$; {TRIGGER}")).await;
-        }
-        world.primary().execute(after).await;
-        let found = eventually(PATIENCE, &format!("{kind:?} is found"), async || {
-            checker.look().await.err().ok_or("nothing is found")
-        })
+async fn what_is_lost_is_found_and_shrunk() {
+    let body = "IF new.number = 3 THEN RETURN NULL; END IF;";
+    let harm = Harm { kind: Kind::Lost, table: "public.one", body };
+    is_shrunk(harm, case("PRIMARY KEY", &["", INSERT]), &["INSERT INTO one (id, number) VALUES (3, 3)"])
         .await;
-        eprintln!("{found}");
-        assert_eq!(found.kind, *kind, "{found}");
-        replica.execute(undo).await;
-        world.primary().execute("UPDATE one SET number = number").await;
-        until_right(&mut checker, &case, &world).await;
-    }
 }
 
-/// Rows with a 3 never come.
-fn loses_some(_: &Case) -> String {
-    let function = "CREATE OR REPLACE FUNCTION public.harm() RETURNS trigger LANGUAGE plpgsql";
-    format!(
-        "{function} AS $$ BEGIN IF new.number = 3 THEN RETURN NULL; END IF; RETURN new; END $$; {TRIGGER}"
-    )
+/// As if an insert had been applied a second time, without a key to prevent it.
+#[tokio::test]
+async fn what_is_doubled_is_found_and_shrunk() {
+    let body = "IF new.id = 3 AND pg_catalog.pg_trigger_depth() = 1 THEN
+        INSERT INTO public.one VALUES (new.id, new.number, new.amount); END IF;";
+    let harm = Harm { kind: Kind::Doubled, table: "public.one", body };
+    is_shrunk(harm, case("", &["", INSERT]), &["INSERT INTO one (id, number) VALUES (3, 3)"]).await;
 }
 
 #[tokio::test]
-async fn a_failure_is_shrunk_to_what_it_takes() {
-    let mut case = case();
-    let other = "CREATE TABLE public.two (id int PRIMARY KEY, number int)".to_owned();
-    case.tables.push(Table::of_integers("public.two", "id", "number", vec![other]));
-    case.made.insert(1);
-    let insert = |place: usize, n: usize| {
-        let table = if place == 0 { "one" } else { "two" };
-        Step { tables: vec![place], sql: format!("INSERT INTO {table} (id, number) VALUES ({n}, {n})") }
-    };
-    let transaction = |n: usize| Transaction {
-        client: n % CLIENTS,
-        begin: "BEGIN".to_owned(),
-        steps: vec![insert(0, n), insert(1, n)],
-        forgiving: true,
-        end: End::Commit,
-    };
-    let quiet = Round { transactions: Vec::new(), faults: Vec::new() };
-    let round = Round { transactions: (1..5).map(transaction).collect(), faults: vec![(1, Fault::Kill)] };
-    case.rounds = vec![quiet, round];
-    let found = replay(&case, Some(loses_some)).await.unwrap_err();
-    assert_eq!(found.kind, Kind::Lost, "{found}");
-    let smallest = shrink(&case, found.kind, Some(loses_some), PATIENCE).await;
-    let script = smallest.to_string();
-    eprintln!("{found}\n{script}");
-    let said: Vec<_> = script.lines().filter(|line| line.contains("INSERT")).map(str::trim).collect();
-    assert_eq!(said, ["INSERT INTO one (id, number) VALUES (3, 3);"], "{script}");
-    assert!(!script.contains("public.two") && !script.contains("Kill"), "{script}");
+async fn what_is_stale_is_found_and_shrunk() {
+    let body = "IF new.number = 13 THEN new.number := 3; END IF;";
+    let harm = Harm { kind: Kind::Stale, table: "public.one", body };
+    let update = "UPDATE one SET number = number + 10 WHERE id = {n}";
+    let left =
+        ["INSERT INTO one (id, number) VALUES (3, 3)", "UPDATE one SET number = number + 10 WHERE id = 3"];
+    is_shrunk(harm, case("PRIMARY KEY", &[INSERT, update]), &left).await;
+}
+
+/// As if the changes of two batches had come in the other order.
+#[tokio::test]
+async fn what_is_reordered_is_found_and_shrunk() {
+    let body = "IF new.number = 9 THEN new.number := 3; END IF;";
+    let harm = Harm { kind: Kind::Backwards, table: "public.one", body };
+    let updates = [
+        "UPDATE one SET number = number + 10 WHERE id = {n}",
+        "UPDATE one SET number = 3 * id WHERE id = {n}",
+    ];
+    let left = [
+        "INSERT INTO one (id, number) VALUES (3, 3)",
+        "UPDATE one SET number = number + 10 WHERE id = 3",
+        "UPDATE one SET number = 3 * id WHERE id = 3",
+    ];
+    is_shrunk(harm, case("PRIMARY KEY", &[INSERT, updates[0], updates[1]]), &left).await;
+}
+
+/// What a transaction wrote last comes later than the rest. It does not matter which transaction.
+#[tokio::test]
+async fn half_a_transaction_is_found_and_shrunk() {
+    let harm = Harm { kind: Kind::Half, table: "public.witness_b", body: "new.number := new.number - 1;" };
+    is_shrunk(harm, case("PRIMARY KEY", &["", INSERT]), &["INSERT INTO one (id, number) VALUES (1, 1)"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_value_of_another_text_is_found_and_shrunk() {
+    let body = "IF new.id = 3 THEN new.amount := pg_catalog.trim_scale(new.amount); END IF;";
+    let harm = Harm { kind: Kind::Wrong, table: "public.one", body };
+    let insert = "INSERT INTO one VALUES ({n}, {n}, {n}.50)";
+    is_shrunk(harm, case("PRIMARY KEY", &["", insert]), &["INSERT INTO one VALUES (3, 3, 3.50)"]).await;
 }
