@@ -106,10 +106,13 @@ CREATE TABLE IF NOT EXISTS pgfanout.filled_table (
     -- As it was when it was compared with the primary's: see pgfanout.form.
     kept text[] NOT NULL,
     types text[] NOT NULL,
+    -- What of its columns, and of what hangs on them, pgfanout made: see pgfanout.attached.
+    made text[] NOT NULL DEFAULT '{}',
     -- The oid of this table: a dump takes it all to where oids mean nothing.
     place oid NOT NULL,
     PRIMARY KEY (schema_name, table_name)
 );
+ALTER TABLE pgfanout.filled_table ADD COLUMN IF NOT EXISTS made text[] NOT NULL DEFAULT '{}';
 
 -- What a table that is replicated here is, in what concerns its rows. relation: its oid; columns: the replicated ones.
 -- kept: what has its rows, its columns by number and name, and its partitions: who has less has lost rows or values.
@@ -133,6 +136,65 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
             WHERE a.attrelid = relation AND a.attname = ANY (columns) AND NOT a.attisdropped
             ORDER BY a.attnum
         )
+$$;
+
+-- Columns and indexes of a table and its partitions, with all that goes, or stands in the way, when they are dropped:
+-- defaults, sequences, constraints, generated columns, statistics, views, policies, foreign keys, rights, comments, labels,
+-- and what depends on these. relation: its oid; columns, indexes: names, or NULL for all columns. Each thing by its
+-- numbers in the catalogs. Reads catalogs.
+CREATE OR REPLACE FUNCTION pgfanout.attached(relation oid, columns text[], indexes text[]) RETURNS text[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE part (oid) AS (
+        SELECT relation
+        UNION ALL
+        SELECT i.inhrelid FROM part p JOIN pg_inherits i ON i.inhparent = p.oid
+    ),
+    thing (class, object, number) AS (
+        SELECT f.class, f.object, f.number
+        FROM
+            part p
+            CROSS JOIN LATERAL (
+                SELECT 'pg_class'::regclass::oid, a.attrelid, a.attnum::int4
+                FROM pg_attribute a
+                WHERE
+                    a.attrelid = p.oid AND a.attnum > 0 AND NOT a.attisdropped
+                    AND (a.attname = ANY (columns)) IS NOT FALSE
+                UNION ALL
+                SELECT 'pg_class'::regclass, c.oid, 0
+                FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+                WHERE i.indrelid = p.oid AND c.relname = ANY (indexes)
+                UNION ALL
+                SELECT 'pg_constraint'::regclass, k.oid, 0
+                FROM pg_constraint k WHERE k.conrelid = p.oid AND k.conname = ANY (indexes)
+            ) f (class, object, number)
+        UNION
+        SELECT n.class, n.object, n.number
+        FROM
+            thing t
+            CROSS JOIN LATERAL (
+                SELECT d.classid, d.objid, d.objsubid
+                FROM pg_depend d
+                WHERE d.refclassid = t.class AND d.refobjid = t.object AND d.refobjsubid = t.number
+                UNION ALL
+                -- From PostgreSQL 16 on it is the expression that depends on another column.
+                SELECT 'pg_class'::regclass, e.adrelid, e.adnum
+                FROM pg_attrdef e JOIN pg_attribute a ON a.attrelid = e.adrelid AND a.attnum = e.adnum
+                WHERE t.class = 'pg_attrdef'::regclass AND e.oid = t.object AND a.attgenerated <> ''
+            ) n (class, object, number)
+    )
+    SELECT array_agg(concat_ws(' ', a.word, t.class, t.object, t.number))
+    FROM
+        thing t
+        CROSS JOIN LATERAL (
+            SELECT NULL
+            UNION ALL
+            SELECT 'rights' FROM pg_attribute a
+            WHERE t.class = 'pg_class'::regclass AND (a.attrelid, a.attnum) = (t.object, t.number) AND a.attacl IS NOT NULL
+            UNION ALL
+            SELECT 'comment' FROM pg_description d WHERE (d.classoid, d.objoid, d.objsubid) = (t.class, t.object, t.number)
+            UNION ALL
+            SELECT 'label' FROM pg_seclabel l WHERE (l.classoid, l.objoid, l.objsubid) = (t.class, t.object, t.number)
+        ) a (word)
 $$;
 
 INSERT INTO pgfanout.replica_installation (version) VALUES (0) ON CONFLICT DO NOTHING;

@@ -2,7 +2,7 @@
 -- found to fit the primary's.
 -- Parameters: $1 int4: its number; $2 oid: its oid on the primary. Writes pgfanout.filled_table, reads
 -- pgfanout.replicated_table and catalogs.
-INSERT INTO pgfanout.filled_table (schema_name, table_name, here, there, kept, types, place)
+INSERT INTO pgfanout.filled_table AS o (schema_name, table_name, here, there, kept, types, place)
 SELECT t.schema_name, t.table_name, c.oid, $2, f.kept, f.types, 'pgfanout.filled_table'::regclass
 FROM
     pgfanout.replicated_table t
@@ -11,4 +11,6 @@ FROM
     CROSS JOIN pgfanout.form(c.oid, t.columns) f
 WHERE t.id = $1
 ON CONFLICT (schema_name, table_name) DO UPDATE
-SET (here, there, kept, types, place) = (excluded.here, excluded.there, excluded.kept, excluded.types, excluded.place)
+SET
+    (here, there, kept, types, place) = (excluded.here, excluded.there, excluded.kept, excluded.types, excluded.place),
+    made = CASE WHEN o.here = excluded.here THEN o.made ELSE '{}' END

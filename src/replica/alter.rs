@@ -3,10 +3,11 @@
 use tokio_postgres::types::ToSql;
 
 use super::{
-    create::{alter_empty, create_missing},
+    create::create_missing,
     empty::empty,
     filled::{hold_still, is_lost, note_filled},
-    join::{definition, holds_rows, replace_rows},
+    join::{definition, replace_rows},
+    made::{alter_empty, note_made},
     names::free_names,
     state::{ANEW, Followed, Replica},
 };
@@ -41,22 +42,26 @@ pub(super) async fn compare(
     if gets_key {
         empty(&replica.session, &[(table.id, &table.schema, &table.table)]).await?;
     }
-    // A migration's statements may come one by one. What pgfanout made, and has no rows, is altered as the primary's was.
-    if followed.created && !followed.gone && !renamed && !holds_rows(&replica.session, table).await? {
-        let statements = alter_empty(&replica.session, &definition).await?;
-        if statements > 0 {
-            let (replica, table) = (&replica.name, &definition.table);
-            let told = "the table has no rows, and was altered as the primary's was";
-            tracing::info!(event = "table_altered", replica, table, statements, "{told}");
-        }
+    // A migration's statements may come one by one.
+    let mut statements = 0;
+    if followed.created && !followed.gone && !renamed {
+        statements = alter_empty(&replica.session, table, &definition).await?;
     }
-    let created = create_missing(&replica.session, &definition).await?;
+    if statements > 0 {
+        let (replica, table) = (&replica.name, &definition.table);
+        let told = "the table has no rows, and was altered as the primary's was";
+        tracing::info!(event = "table_altered", replica, table, statements, "{told}");
+    }
+    let made = create_missing(&replica.session, &definition).await?;
+    let created = made.contains(&definition.table);
     if renamed && !created && !followed.gone {
         replace_rows(replica, table, existing).await?;
     }
     let anew = renamed
         || created
         || gets_key
+        // With columns go indexes, which are built behind a copy.
+        || statements > 0
         || followed.definition == ANEW
         // Its own position may have passed that already, with changes of other tables.
         || table.rewritten_definition.is_some_and(|since| since > followed.definition)
@@ -68,6 +73,7 @@ pub(super) async fn compare(
         [&table.id, &table.schema, &table.table, &table.columns, &table.key, &noted, &created];
     replica.session.execute("noting a table's definition", update, &parameters).await?;
     note_filled(&replica.session, table).await?;
+    note_made(&replica.session, table, &made).await?;
     replica.session.commit().await?;
     Ok(anew)
 }

@@ -14,6 +14,7 @@ use super::{
     chunk::{Copied, Origin, Planner, copy_chunk},
     create::finish,
     definition::TableDefinition,
+    made::note_built,
     reading::{Reader, Readings},
     state::{self, Followed},
 };
@@ -150,7 +151,8 @@ impl Copier {
         let reading = TableDefinition::read(&source.control, captured.relation, &captured.key);
         let Some(definition) = reading.await? else { return Ok(()) };
         let builder = self.to.connect(&format!("pgfanout copy {}", self.replica)).await?;
-        finish(&builder, &definition).await.map_err(table.to_blame())
+        let built = finish(&builder, &definition).await.map_err(table.to_blame())?;
+        note_built(&builder, &captured, &built).await
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
 const PRESENCE: &str = include_str!("../../sql/definition/presence.sql");
 
 /// Two tables may need the same type: only one at a time looks for it and makes it.
-const ONE_AT_A_TIME: &str =
+pub(super) const ONE_AT_A_TIME: &str =
     "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('pgfanout creates tables', 0))";
 
 impl Partition {
@@ -96,70 +96,41 @@ pub fn in_order_of_creation(mut definitions: Vec<TableDefinition>) -> Vec<TableD
 }
 
 /// Makes the table of the primary's `definition` on the replica, with all it needs, or makes sure that the one
-/// that is there can take the primary's rows; partitions it lacks are added. Says whether the table was made:
-/// then [`finish`] is due after the copy.
+/// that is there can take the primary's rows; partitions it lacks are added. Returns the tables that were made: itself, for
+/// which [`finish`] is due after the copy, or partitions.
 ///
 /// In a transaction that the caller has begun: nothing stays behind unless it commits.
 ///
 /// # Errors
 /// [`Error::Unfit`] with all that is in the way and how to remove it; or the database's own refusal.
-pub async fn create_missing(replica: &Session, definition: &TableDefinition) -> Result<bool> {
+pub async fn create_missing(replica: &Session, definition: &TableDefinition) -> Result<Vec<String>> {
     replica.run("waiting to create a table", ONE_AT_A_TIME).await?;
-    let created = match find_same(replica, definition).await? {
-        Some(found) => {
-            add_partitions(replica, definition, &found).await?;
-            false
-        }
+    let made = match find_same(replica, definition).await? {
+        Some(found) => add_partitions(replica, definition, &found).await?,
         None => {
             make_needs(replica, definition).await?;
             for statement in definition.create_before_copy() {
                 execute(replica, definition, &statement).await?;
             }
-            true
+            vec![definition.table.clone()]
         }
     };
     // What was made is checked like what was found: a type may have been there, and be another.
     refuse_differences(replica, definition).await?;
-    Ok(created)
-}
-
-/// Alters a table that is there, and has no rows, to take the primary's: nothing can be lost, nor take long. What else
-/// differs is left for [`create_missing`] to tell. Returns how many statements that took.
-///
-/// In a transaction that the caller has begun.
-///
-/// # Errors
-/// When the replica refuses one of them.
-pub(super) async fn alter_empty(replica: &Session, definition: &TableDefinition) -> Result<usize> {
-    let Some(found) = find_same(replica, definition).await? else { return Ok(0) };
-    let differences = differences(definition, &found);
-    // The index that the primary has, where none can have its name.
-    let key = definition.key_index().filter(|_| found.indexes.is_empty());
-    let alteration = |difference: &Difference| match key {
-        Some(key) if difference.is_of_key() => Some(key.statement.clone()),
-        _ => difference.is_of_columns().then(|| difference.remedy.clone()),
-    };
-    let statements: Vec<String> = differences.iter().filter_map(alteration).collect();
-    if !statements.is_empty() {
-        replica.run("waiting to alter a table", ONE_AT_A_TIME).await?;
-        make_needs(replica, definition).await?;
-    }
-    for statement in &statements {
-        execute(replica, definition, statement).await?;
-    }
-    Ok(statements.len())
+    Ok(made)
 }
 
 /// Completes a table that [`create_missing`] made: secondary indexes and the constraints that own them, each
 /// in a transaction of its own if `replica` is in none, so that one that is built stays built. Doing it again
-/// is harmless. The session's time limit must leave time for building an index.
+/// is harmless. The session's time limit must leave time for building an index. Returns the names of those that it built.
 ///
 /// # Errors
 /// [`Error::Unfit`] if something else has the name of an index; or the database's own refusal.
-pub async fn finish(replica: &Session, definition: &TableDefinition) -> Result<()> {
+pub async fn finish(replica: &Session, definition: &TableDefinition) -> Result<Vec<String>> {
     let Some(found) = find_same(replica, definition).await? else {
         return Err(missing_again(replica, definition));
     };
+    let mut built = Vec::new();
     for Index { table, name, statement, .. } in
         definition.secondary_indexes().filter(|index| !found.has_index(index))
     {
@@ -168,12 +139,13 @@ pub async fn finish(replica: &Session, definition: &TableDefinition) -> Result<(
              name there by hand) with: {statement}"
         );
         replica.run(&doing, statement).await?;
+        built.push(name.clone());
     }
     let Some(found) = find_same(replica, definition).await? else {
         return Err(missing_again(replica, definition));
     };
     match definition.secondary_indexes().find(|index| !found.has_index(index)) {
-        None => Ok(()),
+        None => Ok(built),
         Some(index) => Err(unfit(
             replica,
             &format!(
@@ -198,7 +170,7 @@ pub async fn try_to_make(replica: &Session, definition: &TableDefinition, instal
             free_names(replica, definition).await?;
         }
         create_missing(replica, definition).await?;
-        finish(replica, definition).await
+        finish(replica, definition).await.map(drop)
     };
     let tried = tried.await;
     let given_up = replica.roll_back().await;
@@ -213,16 +185,23 @@ fn unfit(replica: &Session, why: &str) -> Error {
     Error::Unfit(format!("{}: {why}", replica.database()))
 }
 
-async fn find_same(replica: &Session, primary: &TableDefinition) -> Result<Option<TableDefinition>> {
+pub(super) async fn find_same(
+    replica: &Session,
+    primary: &TableDefinition,
+) -> Result<Option<TableDefinition>> {
     TableDefinition::find(replica, &primary.schema, &primary.name, &primary.key_columns).await
 }
 
-async fn add_partitions(replica: &Session, primary: &TableDefinition, found: &TableDefinition) -> Result<()> {
+async fn add_partitions(
+    replica: &Session,
+    primary: &TableDefinition,
+    found: &TableDefinition,
+) -> Result<Vec<String>> {
     let missing = missing_partitions(primary, found);
     if !missing.is_empty() {
         make_needs(replica, primary).await?;
     }
-    for partition in missing {
+    for partition in &missing {
         let taken = "SELECT to_regclass($1) IS NOT NULL";
         if replica.query_one("looking for a partition", taken, &[&partition.table]).await?.get(0) {
             let Partition { table, parent, .. } = partition;
@@ -235,7 +214,7 @@ async fn add_partitions(replica: &Session, primary: &TableDefinition, found: &Ta
         }
         execute(replica, primary, &partition.create()).await?;
     }
-    Ok(())
+    Ok(missing.into_iter().map(|partition| partition.table.clone()).collect())
 }
 
 async fn refuse_differences(replica: &Session, primary: &TableDefinition) -> Result<()> {
@@ -255,7 +234,7 @@ async fn refuse_differences(replica: &Session, primary: &TableDefinition) -> Res
 }
 
 /// Makes what the table needs and is not there. What is not copied is refused, all of it at once.
-async fn make_needs(replica: &Session, definition: &TableDefinition) -> Result<()> {
+pub(super) async fn make_needs(replica: &Session, definition: &TableDefinition) -> Result<()> {
     let absent = absent_needs(replica, definition).await?;
     if let Some(reason) = refusal(&absent) {
         return Err(unfit(replica, &format!("table {} can't be created: {reason}", definition.table)));
@@ -309,7 +288,7 @@ async fn absent_needs<'a>(
         .collect())
 }
 
-async fn execute(replica: &Session, definition: &TableDefinition, statement: &str) -> Result<()> {
+pub(super) async fn execute(replica: &Session, definition: &TableDefinition, statement: &str) -> Result<()> {
     let doing = format!(
         "making table {} as the primary has it (if that can't be, create the table there by hand) with: {statement}",
         definition.table

@@ -12,6 +12,7 @@ use super::{
     empty::empty,
     filled::{doubt, filled, give_up, hold_still, note_filled},
     isolate::is_loss,
+    made::note_made,
     names::free_names,
     state::{ANEW, Followed, Replica, execute},
 };
@@ -278,7 +279,8 @@ async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: E
     replica.begin().await?;
     hold_still(&replica.session, table).await?;
     free_names(&replica.session, &definition).await?;
-    let created = create_missing(&replica.session, &definition).await?;
+    let made = create_missing(&replica.session, &definition).await?;
+    let created = made.contains(&definition.table);
     if !created {
         refuse_partition(&replica.session, table).await?;
         replace_rows(replica, table, existing).await?;
@@ -302,6 +304,7 @@ async fn enter(replica: &Replica, source: &Source, table: &Captured, existing: E
     ];
     replica.session.execute("registering a table", insert, &parameters).await?;
     note_filled(&replica.session, table).await?;
+    note_made(&replica.session, table, &made).await?;
     replica.session.commit().await
 }
 
@@ -343,7 +346,8 @@ pub async fn cause(replica: &mut Replica, source: &Source, error: Error) -> Erro
         if compared.as_ref().is_err_and(Error::is_refusal) {
             doubt(&replica.session, table.id).await?;
         }
-        compared.map_err(Error::of_table(table.id, &table.schema, &table.table))?;
+        let made = compared.map_err(Error::of_table(table.id, &table.schema, &table.table))?;
+        note_made(&replica.session, table, &made).await?;
         refused_by(&replica.session, table, &error).await?;
         replica.session.commit().await
     };

@@ -185,7 +185,7 @@ async fn tables_that_share_a_type_are_created_at_once() {
         created
     };
     let (first, second) = tokio::join!(pair.create(&t), second);
-    assert!(first.unwrap() && second.unwrap());
+    assert!(first.unwrap() && second.unwrap() == [u.table]);
 }
 
 #[actix::test]

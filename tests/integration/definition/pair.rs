@@ -86,7 +86,7 @@ impl Pair {
         self.replica.run("beginning", "ROLLBACK; BEGIN").await.unwrap();
         let created = create_missing(&self.replica, definition).await?;
         self.replica.run("committing", "COMMIT").await.unwrap();
-        Ok(created)
+        Ok(created.contains(&definition.table))
     }
 
     pub(super) async fn refusal(&self, definition: &TableDefinition) -> String {
