@@ -114,19 +114,24 @@ CREATE OR REPLACE FUNCTION pgfanout.is_small(
     relation pg_catalog.oid, row_name pg_catalog.text, largest pg_catalog.int4)
 RETURNS pg_catalog.text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    -- The largest against an equal share is quick; the sum is taken only where that fails.
-    SELECT CASE WHEN count(*) > 0 THEN format(
-        'GREATEST(%1$s, 0) OPERATOR(pg_catalog.<=) %2$s OR (SELECT pg_catalog.sum(s.length)'
-        ' FROM pg_catalog.unnest(ARRAY[%1$s]::pg_catalog.int4[]) s (length)) OPERATOR(pg_catalog.<=) %3$s',
-        string_agg(format('pg_catalog.octet_length(%s.%I)', row_name, a.attname), ', ' ORDER BY a.attnum),
-        largest / greatest(count(*), 1), largest)
-    END
-    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_proc p ON p.oid = t.typoutput
-    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-        AND p.prosrc IN ('textout', 'varcharout', 'bpcharout', 'byteaout', 'bit_out', 'varbit_out') AND p.prolang = 12
-        -- A refcursor is printed like a text, but has no octet_length.
-        AND (t.typcategory <> 'U' OR p.prosrc = 'byteaout')
-        AND (t.oid < 16384 OR t.typtype = 'd')
+    -- Added up without a subquery, to begin which takes a fifth of what capture costs. In groups: a sum of 1,600, each
+    -- within the next, may exceed max_stack_depth.
+    SELECT string_agg(format('(%s)', g.sum), E'\nOPERATOR(pg_catalog.+) ' ORDER BY g.n)
+        || format(' OPERATOR(pg_catalog.<=) %s', largest)
+    FROM (
+        SELECT a.attnum / 40 AS n,
+            string_agg(
+                format('COALESCE(pg_catalog.octet_length(%s.%I), 0)::pg_catalog.int8', row_name, a.attname),
+                E'\nOPERATOR(pg_catalog.+) ' ORDER BY a.attnum) AS sum
+        FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_proc p ON p.oid = t.typoutput
+        WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+            AND p.prosrc IN ('textout', 'varcharout', 'bpcharout', 'byteaout', 'bit_out', 'varbit_out')
+            AND p.prolang = 12
+            -- A refcursor is printed like a text, but has no octet_length.
+            AND (t.typcategory <> 'U' OR p.prosrc = 'byteaout')
+            AND (t.oid < 16384 OR t.typtype = 'd')
+        GROUP BY n
+    ) g
 $$;
 
 -- The text of a value in a logged row. One that is too large, perhaps to be printed at all, makes the row larger

@@ -135,7 +135,8 @@ async fn values_too_large_for_json_and_wide_rows_do_not_fail_the_application() {
         .await;
     let wide = primary.capture("wide").await;
     let huge = primary.capture("huge").await;
-    primary.run("UPDATE wide SET c5 = 'x'; UPDATE huge SET id = 2; UPDATE huge SET t = ''; UPDATE huge SET t = 'a'").await;
+    primary.run("SET max_stack_depth = '100kB'; UPDATE wide SET c5 = 'x'").await;
+    primary.run("UPDATE huge SET id = 2; UPDATE huge SET t = ''; UPDATE huge SET t = 'a'").await;
     assert_eq!(primary.entries(wide).await, [entry("U", "1")]);
     assert_eq!(primary.entries(huge).await.len(), 5);
     // No reader takes more than 16 KiB of an old row: it must not look as if the large values had been null.
