@@ -9,6 +9,7 @@ mod definition;
 mod dice;
 mod failure;
 mod history;
+mod large;
 mod partitions;
 mod planted;
 mod reactions;

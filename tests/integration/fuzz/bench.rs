@@ -223,7 +223,7 @@ impl<'a> Stage<'a> {
             faults.sort_by_key(|(after, _)| *after);
             for (after, fault) in faults {
                 ended(after).await;
-                self.befall(fault, log).await?;
+                self.befall(fault, log, ended(round.transactions.len())).await?;
             }
             Ok(())
         };
@@ -237,14 +237,23 @@ impl<'a> Stage<'a> {
         client::resolve(world.primary(), number, log).await
     }
 
-    async fn befall(&mut self, fault: Fault, log: &Log) -> Result<(), Failure> {
+    /// The fault happens while the round is `written`.
+    async fn befall(
+        &mut self,
+        fault: Fault,
+        log: &Log,
+        written: impl Future<Output = ()>,
+    ) -> Result<(), Failure> {
         match fault {
-            Fault::Kill | Fault::Terminate => {
+            Fault::Kill | Fault::Terminate | Fault::Away => {
                 let mut pgfanout = self.pgfanout.take().expect("it was begun");
-                if fault == Fault::Kill {
-                    pgfanout.kill9().await;
-                } else {
+                if fault == Fault::Terminate {
                     pgfanout.terminate().await;
+                } else {
+                    pgfanout.kill9().await;
+                }
+                if fault == Fault::Away {
+                    written.await;
                 }
                 self.begin();
                 said(&pgfanout)?;

@@ -190,7 +190,8 @@ pub(super) async fn past(primary: &Client, line: &Line) -> Result<(String, Vec<u
 /// What capture logged of these transactions, as far as it was not trimmed.
 pub(super) async fn logged(primary: &Database, transactions: &[u64]) -> String {
     let query = "SELECT coalesce(string_agg(concat(E'\\n    in ', xid, ' of table ', table_id, ': ', operation, ' ', key),
-            '' ORDER BY ctid), '') FROM pgfanout.changelog WHERE xid::text = ANY ($1)";
+            ''), '') FROM
+            (SELECT * FROM pgfanout.changelog WHERE xid::text = ANY ($1) ORDER BY ctid LIMIT 200) l";
     let ids: Vec<String> = transactions.iter().map(u64::to_string).collect();
     let logged = match primary.look().await {
         Ok(primary) => primary.query_one(query, &[&ids]).await,

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fmt};
 
 use super::{
     dice::Dice,
+    large,
     replica::{REFUSING, There},
     schema::{self, SURROUNDINGS, Table},
     statements::{Allowed, Step, insert, step},
@@ -57,6 +58,8 @@ pub(super) enum Fault {
     Terminate,
     /// Stopped where it is, while its connections stay, for a while.
     Stop,
+    /// Killed, and begun again when all of the round is written.
+    Away,
     EndSessionsOfPrimary,
     EndSessionsOfReplica,
     CutPrimary,
@@ -151,6 +154,9 @@ impl Case {
             let faults = (0..faults).map(|_| (dice.many(0..most), fault(dice, &case))).collect();
             case.rounds.push(Round { transactions, faults });
         }
+        if dice.once_in(2) {
+            large::add(dice, &mut case);
+        }
         case
     }
 
@@ -233,6 +239,7 @@ fn fault(dice: &mut Dice, case: &Case) -> Fault {
         Fault::Kill,
         Fault::Terminate,
         Fault::Stop,
+        Fault::Away,
         Fault::EndSessionsOfPrimary,
         Fault::EndSessionsOfReplica,
         Fault::CutPrimary,
