@@ -141,6 +141,8 @@ async fn tables(
     let rows = session.query("looking for privileges", statement, &[&schemas, &names]).await?;
     let ours = ours(server).await?;
     let mut schemas_told = BTreeSet::new();
+    let absent = wanted.iter().zip(&rows).filter(|(_, row)| !row.get::<_, bool>("is_there"));
+    let absent: BTreeSet<&str> = absent.map(|(table, _)| &*table.table).collect();
     let mut missing = Vec::new();
     for (table, row) in wanted.iter().zip(rows) {
         let name = &table.table;
@@ -153,6 +155,10 @@ async fn tables(
                     false => format!("GRANT CREATE ON DATABASE {} TO {role}", server.database),
                 };
                 findings.error("privileges", format!("role {role} may not create {name}"), remedy);
+            }
+            if table.needs_table(|name| absent.contains(name)) {
+                // Made behind that one, which is kept then.
+                continue;
             }
             if let Some(reason) = refusal_to_make(session, table).await? {
                 findings.add(super::Level::Error, &subject, format!("it can't be created: {reason}"), None);

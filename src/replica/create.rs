@@ -77,24 +77,6 @@ impl TableDefinition {
     }
 }
 
-/// Puts tables whose row type is the type of another's column before that other; else the order is kept.
-#[must_use]
-pub fn in_order_of_creation(mut definitions: Vec<TableDefinition>) -> Vec<TableDefinition> {
-    let mut ordered = Vec::with_capacity(definitions.len());
-    while !definitions.is_empty() {
-        let waits = |one: &TableDefinition| {
-            let needed = |other: &TableDefinition| {
-                one.needs.iter().any(|need| need.catalog == "pg_class" && need.identity == other.table)
-            };
-            definitions.iter().any(|other| other.table != one.table && needed(other))
-        };
-        // In a circle nobody can be first: creating one of them says what is missing.
-        let next = definitions.iter().position(|one| !waits(one)).unwrap_or(0);
-        ordered.push(definitions.remove(next));
-    }
-    ordered
-}
-
 /// Makes the table of the primary's `definition` on the replica, with all it needs, or makes sure that the one
 /// that is there can take the primary's rows; partitions it lacks are added. Returns the tables that were made: itself, for
 /// which [`finish`] is due after the copy, or partitions.

@@ -145,6 +145,11 @@ pub struct Need {
 }
 
 impl TableDefinition {
+    /// Whether rows of another table are values of its columns, for whose name, quoted where it has to be, `is_such` holds.
+    pub fn needs_table(&self, is_such: impl Fn(&str) -> bool) -> bool {
+        self.needs.iter().any(|need| need.catalog == "pg_class" && is_such(&need.identity))
+    }
+
     /// Reads the definition of `relation`, whose rows are identified by `key_columns`. `None` if there is no
     /// such relation (any more).
     ///

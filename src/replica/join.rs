@@ -1,7 +1,7 @@
 //! Which tables a replica follows: those that are captured on the primary, made here where they are
 //! missing, compared where they are not, each copied before it joins the others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use tokio_postgres::types::ToSql;
 
@@ -53,7 +53,10 @@ pub async fn join(replica: &mut Replica, source: &Source, existing: ExistingRows
     }
     renumber(replica, &captured).await?;
     leave(replica, source, &captured, &mut joined).await?;
-    for table in &captured {
+    let mut pending: VecDeque<&Captured> = captured.iter().collect();
+    // How many in a row wait for others.
+    let mut postponed = 0;
+    while let Some(table) = pending.pop_front() {
         let name = quote_names(&table.schema, &table.table);
         if let Some(reason) = &table.broken {
             joined.waiting.push((name, reason.clone()));
@@ -67,10 +70,16 @@ pub async fn join(replica: &mut Replica, source: &Source, existing: ExistingRows
             Ok(copied) => {
                 replica.tried(table.id, true);
                 joined.copying.extend(copied.then_some(name));
+                postponed = 0;
             }
             Err(error) => {
                 if error.is_refusal() {
                     doubt(&replica.session, table.id).await?;
+                    if postponed < pending.len() && holds_rows_of(source, table, &pending).await? {
+                        pending.push_back(table);
+                        postponed += 1;
+                        continue;
+                    }
                 }
                 if !replica.isolate(&error).await? {
                     return Err(error);
@@ -82,6 +91,15 @@ pub async fn join(replica: &mut Replica, source: &Source, existing: ExistingRows
     let anew = replica.tables.iter().filter(|table| table.definition == ANEW);
     replica.waiting = anew.map(|table| table.id).collect();
     Ok(joined)
+}
+
+/// Whether rows of one of these others are values in a table's columns: then that one is made first.
+async fn holds_rows_of(source: &Source, table: &Captured, others: &VecDeque<&Captured>) -> Result<bool> {
+    // Not every server quotes the same names.
+    let plain = |name: &str| name.replace('"', "");
+    let names: BTreeSet<String> =
+        others.iter().map(|other| plain(&format!("{}.{}", other.schema, other.table))).collect();
+    Ok(definition(source, table).await?.needs_table(|name| names.contains(&plain(name))))
 }
 
 /// Enters a table, or compares it if it was altered. Says whether its copy begins.

@@ -7,7 +7,7 @@ use pair::Pair;
 use pgfanout::{
     postgres::Database,
     replica::{
-        create::{create_missing, finish, in_order_of_creation},
+        create::{create_missing, finish},
         definition::TableDefinition,
     },
 };
@@ -199,23 +199,6 @@ async fn a_name_that_is_taken_by_something_else_is_refused() {
     assert!(refused.to_string().contains("index i of public.t was not built"), "{refused}");
     pair.run("b", "ALTER INDEX i RENAME TO j").await;
     finish(&pair.replica, &table).await.unwrap();
-}
-
-#[actix::test]
-async fn a_table_that_is_a_type_comes_before_those_that_use_it() {
-    let pair = Pair::start().await;
-    pair.run(
-        "a",
-        "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int); CREATE TABLE v (id int);
-         ALTER TABLE u ADD t t[]; ALTER TABLE t ADD v v",
-    )
-    .await;
-    let tables = in_order_of_creation(pair.tables().await);
-    let names: Vec<_> = tables.iter().map(|table| table.name.as_str()).collect();
-    assert_eq!(names, ["v", "t", "u"]);
-    for table in &tables {
-        assert!(pair.create(table).await.unwrap());
-    }
 }
 
 #[actix::test]

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::{
     bank::until_joined,
-    support::{MARK, Mode, PATIENCE, program, until_marked_and_same, world},
+    checking::{findings, of_level},
+    support::{MARK, Mode, PATIENCE, begin, program, until_marked_and_same, until_same, world},
 };
 
 mod names;
@@ -168,4 +169,23 @@ async fn every_kind_of_table_follows_with_a_broker() {
 #[ignore = "both modes: make large"]
 async fn every_kind_of_table_follows_without_a_broker() {
     every_kind_follows(Mode::Postgres).await;
+}
+
+/// A table whose rows are values of another one is made before that, whatever it is called.
+#[tokio::test]
+async fn tables_of_which_others_hold_rows_are_made_first() {
+    let world = world(Mode::Broker, 1).build().await;
+    let setup = "CREATE TABLE z (id int PRIMARY KEY, v text); CREATE TABLE y (id int PRIMARY KEY, z z[]);
+        CREATE TABLE a (id int PRIMARY KEY, z z, y y); INSERT INTO z VALUES (1, 'one');
+        INSERT INTO y SELECT 1, ARRAY[p] FROM z p; INSERT INTO a SELECT 1, p, q FROM z p, y q";
+    world.primary().execute(setup).await;
+    assert_eq!(of_level(&findings(&world.config()).await, "error"), []);
+    let _pgfanout = begin(&world);
+    until_same(&world, &["a", "y", "z"]).await;
+    world
+        .primary()
+        .execute("CREATE TABLE x (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY, x x)")
+        .await;
+    world.primary().execute("INSERT INTO b VALUES (1, ROW(1)); UPDATE a SET z = NULL").await;
+    until_same(&world, &["a", "b", "x"]).await;
 }
