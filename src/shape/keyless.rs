@@ -28,16 +28,22 @@ impl Shape {
         self.in_pieces("1::int8", "''::text", &format!("{} t", self.quoted()), 1)
     }
 
-    /// `DELETE`s as many rows of each text as the array has of it, whichever of them.
+    /// `DELETE`s as many rows of each text as the array has of it, whichever of them. A session that writes knows no
+    /// join but loops, and would compare each row with each text: so the texts are looked up in a hashed subquery, and
+    /// those rows are counted together with them, rows first.
     pub(super) fn delete_equal_rows(&self) -> String {
+        let texts = "SELECT convert_to(k.k1, 'UTF8') AS data FROM unnest($1::text[]) AS k (k1)";
         format!(
             "DELETE FROM {table} d USING (\
-             SELECT m.tableoid, m.ctid FROM (\
-             SELECT r.tableoid, r.ctid, w.wanted, row_number() OVER (PARTITION BY w.k1) AS met \
-             FROM (SELECT k.k1, count(*) AS wanted FROM unnest($1::text[]) AS k (k1) GROUP BY k.k1) w \
-             JOIN (SELECT t.tableoid, t.ctid, {row} AS data FROM {table} t) r ON r.data = convert_to(w.k1, 'UTF8')\
-             ) m WHERE m.met <= m.wanted\
-             ) g WHERE d.tableoid = g.tableoid AND d.ctid = g.ctid",
+             SELECT m.found_in, m.place FROM (\
+             SELECT e.found_in, e.place, sum(e.wanted) OVER (PARTITION BY e.data) AS wanted, \
+             row_number() OVER (PARTITION BY e.data ORDER BY e.wanted) AS met FROM (\
+             SELECT r.found_in, r.place, r.data, 0 AS wanted FROM (\
+             SELECT t.tableoid AS found_in, t.ctid AS place, {row} AS data FROM {table} t OFFSET 0\
+             ) r WHERE (r.data IN ({texts})) IS TRUE \
+             UNION ALL SELECT NULL, NULL, w.data, 1 FROM ({texts}) w\
+             ) e) m WHERE m.place IS NOT NULL AND m.met <= m.wanted\
+             ) g WHERE d.tableoid = g.found_in AND d.ctid = g.place",
             table = self.quoted(),
             row = self.row_bytes(),
         )

@@ -206,6 +206,23 @@ async fn nothing_is_doubled_without_a_broker() {
     nothing_is_doubled(Mode::Postgres).await;
 }
 
+/// Each row is looked for among all: not by comparing each with each.
+#[tokio::test]
+async fn very_many_rows_change_at_once() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute("CREATE TABLE t (id int, v text)").await;
+    let _pgfanout = begin(&world);
+    until_following(&world).await;
+    for statement in [
+        "INSERT INTO t SELECT n / 2, 'v' FROM generate_series(1, 40000) n",
+        "UPDATE t SET v = v || '.'",
+        "DELETE FROM t WHERE ctid IN (SELECT min(ctid) FROM t GROUP BY id)",
+    ] {
+        world.primary().execute(statement).await;
+        until_same(&world, &["t"]).await;
+    }
+}
+
 #[tokio::test]
 async fn a_table_may_get_a_key_and_lose_it() {
     let world = world(Mode::Broker, 1).build().await;
