@@ -35,6 +35,10 @@ use crate::{
     prepare::problems,
 };
 
+/// Before the definitions of many tables are read one after the other: else each reads whole catalogs, which are the larger
+/// the more tables there are.
+const TABLE_BY_TABLE: &str = "SET enable_hashjoin = off; SET enable_mergejoin = off";
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]

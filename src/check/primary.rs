@@ -1,6 +1,6 @@
 //! The primary, and the tables there.
 
-use super::{Findings, server};
+use super::{Findings, TABLE_BY_TABLE, server};
 use crate::{
     config::Config,
     error::Result,
@@ -73,6 +73,7 @@ async fn look(
         }
     }
     let wanted = wanted_tables(primary, config).await?.0;
+    primary.run("setting up the session", TABLE_BY_TABLE).await?;
     for table in &wanted {
         definitions.extend(TableDefinition::read(primary, table.relation, &table.key).await?);
     }

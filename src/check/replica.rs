@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Findings, primary::Wanted, server};
+use super::{Findings, TABLE_BY_TABLE, primary::Wanted, server};
 use crate::{
     config::{self, ExistingRows},
     error::{Error, Result},
@@ -140,6 +140,9 @@ async fn tables(
     let statement = include_str!("../../sql/replica/check.sql");
     let rows = session.query("looking for privileges", statement, &[&schemas, &names]).await?;
     let ours = ours(server).await?;
+    for session in writing.into_iter().chain([session]) {
+        session.run("setting up the session", TABLE_BY_TABLE).await?;
+    }
     let mut schemas_told = BTreeSet::new();
     let absent = wanted.iter().zip(&rows).filter(|(_, row)| !row.get::<_, bool>("is_there"));
     let absent: BTreeSet<&str> = absent.map(|(table, _)| &*table.table).collect();
