@@ -117,6 +117,15 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     )
 $$;
 
+-- Whether a table became a partition of one that is captured, which tells of its rows since. relation: its oid. Reads
+-- pgfanout.captured_table, pg_inherits.
+CREATE OR REPLACE FUNCTION pgfanout.is_told_by_root(relation pg_catalog.oid) RETURNS pg_catalog.bool
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (
+        SELECT FROM pg_partition_ancestors(relation::regclass) a JOIN pgfanout.captured_table c ON c.relation = a.relid
+        WHERE a.relid <> is_told_by_root.relation AND c.broken IS NULL)
+$$;
+
 -- Writes a table's row in the registry and makes its functions and triggers fit it.
 -- captured: its row until now, or null; found_table: the table as it is. Returns its id: another one where its
 -- rows have other names than before, so that nobody reads what was logged under the old ones by the new ones. Where it
@@ -168,6 +177,11 @@ BEGIN
     PERFORM pgfanout.create_trigger_functions(t);
     PERFORM pgfanout.create_triggers(t);
     UPDATE pgfanout.captured_table c SET registering = false WHERE c.id = t.id;
+    IF t.partitioned THEN
+        -- Tables of their own before, which could not be captured as such any more.
+        DELETE FROM pgfanout.captured_table c
+            WHERE c.broken IS NOT NULL AND pgfanout.is_told_by_root(c.relation);
+    END IF;
     IF captured.id IS NOT NULL THEN
         PERFORM pgfanout.log_altered(t.id);
     END IF;

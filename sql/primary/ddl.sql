@@ -12,7 +12,7 @@ DECLARE
     leaf oid;
 BEGIN
     SELECT * INTO found_table FROM pgfanout.candidate c WHERE c.relation = captured.relation;
-    IF NOT found THEN
+    IF NOT found OR pgfanout.is_told_by_root(captured.relation) THEN
         PERFORM pgfanout.release(captured.id);
         RETURN;
     ELSIF found_table.refusal IS NOT NULL THEN

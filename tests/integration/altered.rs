@@ -3,7 +3,7 @@
 
 use pgfanout_testbed::{compare::same_shared_columns, eventually, process::Pgfanout, world::World};
 
-use crate::support::{Mode, PATIENCE, begin, until_same, world};
+use crate::support::{Mode, PATIENCE, begin, program, until_same, world};
 
 const SETUP: &str = "
     CREATE SCHEMA other;
@@ -100,6 +100,38 @@ async fn a_partition_that_leaves_takes_its_rows_along() {
         pgfanout = begin(&world);
         until_mended(&world, &mut pgfanout, tables).await;
     }
+    // It is no table of its own any more, of which changes would not arrive.
+    let waits = pgfanout.events("table_waits");
+    assert!(waits.is_empty(), "{waits:?}");
+    let verified = program().once("verify", &world.directory().join("pgfanout.toml"), &[]).await;
+    assert_eq!(verified.code, Some(0), "{}{}", verified.stdout, verified.stderr);
+}
+
+/// Rows are loaded into a table of its own, which becomes a partition then; it is captured before its root, or after it.
+#[tokio::test]
+async fn tables_become_partitions() {
+    let world = world(Mode::Broker, 1).build().await;
+    let setup = "CREATE TABLE before (id int PRIMARY KEY, v int);
+        CREATE TABLE whole (id int PRIMARY KEY, v int) PARTITION BY RANGE (id)";
+    world.primary().execute(setup).await;
+    let mut pgfanout = begin(&world);
+    until_same(&world, &["whole", "before"]).await;
+    world
+        .primary()
+        .execute("CREATE TABLE after (id int PRIMARY KEY, v int); INSERT INTO after VALUES (15, 1)")
+        .await;
+    world.primary().execute("INSERT INTO before VALUES (5, 1)").await;
+    until_same(&world, &["before", "after"]).await;
+    for (table, range) in [("before", "(0) TO (10)"), ("after", "(10) TO (20)")] {
+        let attach = format!("ALTER TABLE whole ATTACH PARTITION {table} FOR VALUES FROM {range}");
+        world.primary().execute(&attach).await;
+        world.primary().execute(&format!("UPDATE {table} SET v = v + 1")).await;
+        until_mended(&world, &mut pgfanout, &["whole"]).await;
+    }
+    let waits = pgfanout.events("table_waits");
+    assert!(waits.is_empty(), "{waits:?}");
+    let verified = program().once("verify", &world.directory().join("pgfanout.toml"), &[]).await;
+    assert_eq!(verified.code, Some(0), "{}{}", verified.stdout, verified.stderr);
 }
 
 /// A name is what applications know a table by: whatever takes it on the primary is what a replica has under it.
