@@ -3,10 +3,12 @@
 use tokio_postgres::types::ToSql;
 
 use super::{
-    create::create_missing,
+    create::{create_missing, execute, find_same},
+    definition::TableDefinition,
+    difference::Difference,
     empty::empty,
     filled::{hold_still, is_lost, note_filled},
-    join::{definition, replace_rows},
+    join::{definition, holds_rows, replace_rows},
     made::{alter_empty, note_made},
     names::free_names,
     state::{ANEW, Followed, Replica},
@@ -42,10 +44,25 @@ pub(super) async fn compare(
     if gets_key {
         empty(&replica.session, &[(table.id, &table.schema, &table.table)]).await?;
     }
-    // A migration's statements may come one by one.
     let mut statements = 0;
+    let other_names = match followed.gone || renamed {
+        true => Vec::new(),
+        false => other_names_of_keys(replica, followed, table, &definition).await?,
+    };
+    if !other_names.is_empty() {
+        // First of all: other columns can't take the place of what says which partition a row is in.
+        if !followed.created || holds_rows(&replica.session, table).await? {
+            let sentences: Vec<String> = other_names.iter().map(Difference::to_string).collect();
+            return Err(Error::Unfit(format!("{}: {}", replica.session.database(), sentences.join(". "))));
+        }
+        for Difference { remedy, .. } in &other_names {
+            execute(&replica.session, &definition, remedy).await?;
+        }
+        statements += other_names.len();
+    }
+    // A migration's statements may come one by one.
     if followed.created && !followed.gone && !renamed {
-        statements = alter_empty(&replica.session, table, &definition).await?;
+        statements += alter_empty(&replica.session, table, &definition).await?;
     }
     if statements > 0 {
         let (replica, table) = (&replica.name, &definition.table);
@@ -81,6 +98,49 @@ pub(super) async fn compare(
 /// Whether it has another name on the primary than here.
 pub(super) fn is_renamed(followed: &Followed, table: &Captured) -> bool {
     (&followed.shape.schema, &followed.shape.table) != (&table.schema, &table.table)
+}
+
+/// The columns that name rows, or may, and are here under the names that they had on the primary before: each has the same
+/// place among the columns that are replicated, and the same type. A table whose key is altered is copied anew, whatever
+/// was done to it.
+async fn other_names_of_keys(
+    replica: &Replica,
+    followed: &Followed,
+    table: &Captured,
+    definition: &TableDefinition,
+) -> Result<Vec<Difference>> {
+    let former: Vec<&String> = followed.shape.columns.iter().map(|column| &column.name).collect();
+    let names_rows = |name: &String| table.key.is_empty() || table.key.contains(name);
+    let pairs = former
+        .iter()
+        .zip(&table.columns)
+        .filter(|(former, name)| *former != name && names_rows(name) && !table.columns.contains(former));
+    let pairs: Vec<(&String, &String)> = pairs.map(|(former, name)| (*former, name)).collect();
+    if former.len() != table.columns.len() || pairs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some(here) = find_same(&replica.session, definition).await? else { return Ok(Vec::new()) };
+    let type_of = |of: &TableDefinition, name: &str| {
+        of.columns.iter().find(|column| column.name == name).map(|column| column.type_name.clone())
+    };
+    let differences = pairs.into_iter().filter(|(former, name)| {
+        let here_as = type_of(&here, former);
+        here_as.is_some() && here_as == type_of(definition, name) && type_of(&here, name).is_none()
+    });
+    let difference = |(former, name): (&String, &String)| {
+        let (former, name) = (quote_identifier(former), quote_identifier(name));
+        let remedy = format!("ALTER TABLE {} RENAME COLUMN {former} TO {name}", definition.table);
+        let subject = format!("column {name}");
+        let found = format!("it as {former}");
+        Difference {
+            table: definition.table.clone(),
+            subject,
+            found,
+            expected: "it by this name".to_owned(),
+            remedy,
+        }
+    };
+    Ok(differences.map(difference).collect())
 }
 
 /// Whether it had no key, and has one now: its rows are all copied anew.

@@ -134,6 +134,43 @@ async fn tables_become_partitions() {
     assert_eq!(verified.code, Some(0), "{}{}", verified.stdout, verified.stderr);
 }
 
+/// The columns of keys get other names, with rows and without, also those that say which partition a row is in.
+#[tokio::test]
+async fn columns_of_keys_are_renamed() {
+    let world = world(Mode::Broker, 1).build().await;
+    let tables: Vec<String> = ["plain", "several", "split"]
+        .iter()
+        .flat_map(|kind| ["none", "some"].map(|rows| format!("{kind}_{rows}")))
+        .collect();
+    let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+    for table in &tables {
+        let columns = match table.split_once('_').unwrap().0 {
+            "plain" => "(id int PRIMARY KEY, v int, w int)",
+            "several" => "(id int, v int, w int, PRIMARY KEY (v, id))",
+            _ => "(id int, v int, w int, PRIMARY KEY (v, id)) PARTITION BY RANGE (id)",
+        };
+        world.primary().execute(&format!("CREATE TABLE {table} {columns}")).await;
+        if table.starts_with("split") {
+            let partition =
+                format!("CREATE TABLE {table}_part PARTITION OF {table} FOR VALUES FROM (0) TO (10)");
+            world.primary().execute(&partition).await;
+        }
+        if table.ends_with("some") {
+            let rows = format!("INSERT INTO {table} SELECT n, n, n FROM generate_series(1, 5) n");
+            world.primary().execute(&rows).await;
+        }
+    }
+    let mut pgfanout = begin(&world);
+    until_same(&world, &tables).await;
+    for table in &tables {
+        world.primary().execute(&format!("ALTER TABLE {table} RENAME id TO nr")).await;
+        world.primary().execute(&format!("INSERT INTO {table} VALUES (6, 6, 6)")).await;
+        until_mended(&world, &mut pgfanout, &tables).await;
+        world.primary().execute(&format!("UPDATE {table} SET nr = nr + 1, w = 0 WHERE nr = 6")).await;
+        until_mended(&world, &mut pgfanout, &tables).await;
+    }
+}
+
 /// A name is what applications know a table by: whatever takes it on the primary is what a replica has under it.
 #[tokio::test]
 async fn tables_that_take_the_names_of_others_are_copied_into_their_places() {
