@@ -154,7 +154,7 @@ impl Case {
             let faults = (0..faults).map(|_| (dice.many(0..most), fault(dice, &case))).collect();
             case.rounds.push(Round { transactions, faults });
         }
-        if dice.once_in(2) {
+        if seed.is_multiple_of(2) {
             large::add(dice, &mut case);
         }
         case
