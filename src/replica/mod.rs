@@ -14,6 +14,7 @@ pub mod filled;
 mod install;
 pub mod isolate;
 pub mod join;
+mod leave;
 mod made;
 pub mod moves;
 pub mod names;

@@ -10,7 +10,7 @@ use super::{
     filled::forget_gone,
     install::install,
     isolate::{Isolated, Told},
-    join::forget_dropped,
+    leave::forget_dropped,
     moves::Moves,
 };
 use crate::{
