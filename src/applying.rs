@@ -17,6 +17,7 @@ use crate::{
     replica::{
         apply::{Malformed, Written, is_conflict, read, write},
         isolate::Told,
+        nameless::Nameless,
         state::{Followed, Position, Replica},
     },
     seat::Seat,
@@ -43,6 +44,8 @@ pub struct Applying {
     unproven: bool,
     /// What is written in the open transaction.
     open: Open,
+    /// What is still to be written there of the batch that is begun.
+    nameless: Nameless,
     /// What was not read from the primary then was committed since; not known of what was there before us.
     since: Option<Instant>,
     /// Reports since something came, though more was published.
@@ -82,6 +85,7 @@ impl Applying {
             newly_connected: true,
             unproven: false,
             open,
+            nameless: Nameless::default(),
             since: None,
             missed: 0,
             quiet: 0,
@@ -155,14 +159,18 @@ impl Applying {
     }
 
     async fn write_part(&mut self, part: &Part, last: bool) -> Result<Option<String>> {
+        let nameless = std::mem::take(&mut self.nameless);
         let Some(position) = self.position() else { return Ok(None) };
-        let Ok(work) = read(&self.replica, position, part) else {
+        // Of a batch that was given up nothing is left.
+        let kept = if self.open.goes_on_with(part) { nameless } else { Nameless::default() };
+        let Ok(mut work) = read(&self.replica, position, part, kept) else {
             let Malformed = Malformed;
             if matches!(self.open, Open::Begun(..)) {
                 self.catch_up_fully(true).await?;
             }
             return Ok(Some("a body that is not a list of changes".to_owned()));
         };
+        self.nameless = std::mem::take(&mut work.nameless);
         // A batch of several parts has a transaction of its own: parts are acknowledged before it ends.
         let alone = !part.last || part.number > 0;
         let full = matches!(&self.open, Open::Whole(_, changes) if changes + work.changes > CHANGES_AT_ONCE);

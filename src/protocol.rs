@@ -162,7 +162,9 @@ impl Open {
         }
     }
 
-    fn goes_on_with(&self, part: &Part) -> bool {
+    /// Whether the part is the very next one of the batch that is begun.
+    #[must_use]
+    pub fn goes_on_with(&self, part: &Part) -> bool {
         matches!(self, Self::Begun(batch, next) if *batch == part.batch && *next == part.number)
     }
 }

@@ -7,6 +7,7 @@ use tokio_postgres::error::SqlState;
 
 use super::{
     empty::{Named, empty},
+    nameless::Nameless,
     sending::Copy,
     state::{Followed, Replica},
 };
@@ -15,7 +16,7 @@ use crate::{
     change::{self, Change, Operation, Record},
     error::{Error, Result},
     postgres::Session,
-    record::{self, CsvLines, push_csv_field, push_field},
+    record::push_csv_field,
     shape::{Key, Shape, Text, key_arrays},
     snapshot::Snapshot,
 };
@@ -44,6 +45,8 @@ pub struct Malformed;
 pub struct Work {
     pub(super) truncated: Vec<Rc<Followed>>,
     pub(super) tables: Vec<TableWork>,
+    /// What is kept back until the batch ends.
+    pub nameless: Nameless,
     /// See [`Written::CatchUp`].
     pub(super) incomplete: bool,
     /// How many changes it holds.
@@ -63,18 +66,22 @@ pub(super) struct TableWork {
     pub(super) count: usize,
     /// The values of the first few.
     pub(super) few: Vec<Vec<Option<Text>>>,
-    /// Of a table without a key, how many more rows of each text came than went; equal ones follow one another.
-    net: Vec<(String, i64)>,
 }
 
 /// Reads a part's body against the replica's tables, which stand at `position`; changes of tables that do not (they are
-/// being copied) are left out, and so are those of a table without a key that are there already.
+/// being copied) are left out, and so are those of a table without a key that are there already. Others of such tables
+/// are added to the `nameless` ones that were kept back of the batch's parts before this one.
 ///
 /// # Errors
 /// When the body is malformed.
-pub fn read(replica: &Replica, position: &Snapshot, part: &Part) -> Result<Work, Malformed> {
+pub fn read(
+    replica: &Replica,
+    position: &Snapshot,
+    part: &Part,
+    nameless: Nameless,
+) -> Result<Work, Malformed> {
     let body = std::str::from_utf8(&part.body).map_err(|_| Malformed)?;
-    let mut work = Work { follows: part.batch.from == *position, ..Work::default() };
+    let mut work = Work { follows: part.batch.from == *position, nameless, ..Work::default() };
     for line in body.lines() {
         let change = change::parse(line).map_err(|_| Malformed)?;
         work.changes += 1;
@@ -86,8 +93,8 @@ pub fn read(replica: &Replica, position: &Snapshot, part: &Part) -> Result<Work,
             work.add(table, &change)?;
         }
     }
-    for table in &mut work.tables {
-        table.settle()?;
+    if part.last || work.nameless.are_many() {
+        work.tables.append(&mut std::mem::take(&mut work.nameless).settle()?);
     }
     Ok(work)
 }
@@ -102,16 +109,14 @@ impl Work {
             self.truncated.push(Rc::clone(table));
             return Ok(());
         }
-        if self.tables.last().is_none_or(|last| last.table.id != table.id) {
-            let (table, keys) = (Rc::clone(table), Vec::new());
-            let (few, net) = (Vec::new(), Vec::new());
-            self.tables.push(TableWork { table, keys, rows: Vec::new(), count: 0, few, net });
-        }
-        let Some(last) = self.tables.last_mut() else { return Err(Malformed) };
         if table.shape.is_keyless() {
-            self.incomplete |= !last.push_nameless(change)?;
+            self.incomplete |= !self.nameless.push(table, change)?;
             return Ok(());
         }
+        if self.tables.last().is_none_or(|last| last.table.id != table.id) {
+            self.tables.push(TableWork::new(Rc::clone(table)));
+        }
+        let Some(last) = self.tables.last_mut() else { return Err(Malformed) };
         // What was not there at the start is not here. Where it is, since somebody wrote it here, the key's unique
         // index refuses the new row, and catching up removes the old one.
         let is_new = self.follows && change.operation == Operation::Insert && table.shape.is_plain();
@@ -146,48 +151,9 @@ fn key(shape: &Shape, record: &Record<'_>) -> Result<Option<Key>, Malformed> {
 }
 
 impl TableWork {
-    /// Notes that a row came, or went, of a table without a key; false if it is no such change, or its columns are not
-    /// the table's.
-    fn push_nameless(&mut self, change: &Change<'_>) -> Result<bool, Malformed> {
-        let (row, net) = match (change.operation, &change.new_record, &change.old_record) {
-            (Operation::Insert, Some(row), None) => (row, 1),
-            (Operation::Delete, None, Some(row)) => (row, -1),
-            _ => return Ok(false),
-        };
-        let columns = &self.table.shape.columns;
-        if !row.0.iter().map(|(name, _)| name).eq(columns.iter().map(|column| &column.name)) {
-            return Ok(false);
-        }
-        let mut text = String::from("(");
-        for (n, (_, raw)) in row.0.iter().enumerate() {
-            if n > 0 {
-                text.push(',');
-            }
-            push_field(change::value(raw).map_err(|_| Malformed)?.as_deref(), &mut text);
-        }
-        text.push(')');
-        match self.net.last_mut() {
-            Some((last, sum)) if *last == text => *sum += net,
-            _ => self.net.push((text, net)),
-        }
-        Ok(true)
-    }
-
-    /// Makes what is to be removed and written of rows that came and went.
-    fn settle(&mut self) -> Result<(), Malformed> {
-        for (text, net) in std::mem::take(&mut self.net) {
-            for _ in 0..net {
-                CsvLines::default().push(text.as_bytes(), true, &mut self.rows).map_err(|_| Malformed)?;
-                if self.few.len() < FEW {
-                    let values = record::fields(&text).map_err(|_| Malformed)?;
-                    let values = values.into_iter().map(|value| value.map(|value| Text(value.into_owned())));
-                    self.few.push(values.collect());
-                }
-                self.count += 1;
-            }
-            self.keys.extend((net..0).map(|_| Shape::row_as_key(text.clone())));
-        }
-        Ok(())
+    /// Of this table, none so far.
+    pub(super) const fn new(table: Rc<Followed>) -> Self {
+        Self { table, keys: Vec::new(), rows: Vec::new(), count: 0, few: Vec::new() }
     }
 
     /// Appends the row; false if its columns are not the table's.

@@ -17,6 +17,7 @@ pub mod join;
 mod leave;
 mod made;
 pub mod moves;
+pub mod nameless;
 pub mod names;
 pub mod reading;
 pub mod sending;

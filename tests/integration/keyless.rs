@@ -1,12 +1,15 @@
 //! Tables without a key: nothing names their rows but all that they hold, and there may be several that are equal.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use lapin::options::QueuePurgeOptions;
-use pgfanout_testbed::{postgres::connect, world::World};
+use pgfanout_testbed::{eventually, postgres::connect, world::World};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -14,6 +17,9 @@ use crate::{
     messages::until_following,
     support::{Mode, begin, program, until_same, world},
 };
+
+/// How long statistics may take to be seen.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// All that may stand in a row's text, with values that look the same in another one.
 const VALUES: &str = r#"(NULL), (''), (' '), ('a,b'), ('"'), ('\'), ('('), (')'), (E'\n'), (E'\t\u000b'), ('é🙂'),
@@ -221,6 +227,41 @@ async fn very_many_rows_change_at_once() {
         world.primary().execute(statement).await;
         until_same(&world, &["t"]).await;
     }
+}
+
+/// However many messages tell of a batch: removing rows reads all of the replica's table.
+#[tokio::test]
+async fn a_batch_of_many_messages_reads_a_table_once() {
+    let world = world(Mode::Broker, 1).build().await;
+    world
+        .primary()
+        .execute(
+            "CREATE TABLE t (id int, v text); INSERT INTO t SELECT n % 200, 'v' FROM generate_series(1, 400) n;
+             CREATE TABLE keyed (id int PRIMARY KEY)",
+        )
+        .await;
+    let config = world.config().broker("max_changes_per_message = 1").write();
+    let _pgfanout = program().run(&config);
+    until_following(&world).await;
+    let client = world.replica(1).client().await;
+    let counts = "SELECT seq_scan, n_tup_del FROM pg_stat_user_tables WHERE relname = 't'";
+    let before: i64 = client.query_one(counts, &[]).await.unwrap().get(0);
+    world
+        .primary()
+        .execute(
+            "BEGIN; DELETE FROM t WHERE id < 100; INSERT INTO t SELECT n, 'new' FROM generate_series(150, 180) n;
+             INSERT INTO keyed SELECT n FROM generate_series(1, 50) n; COMMIT",
+        )
+        .await;
+    // Before anybody compares, which reads it too.
+    let looks = eventually(LIMIT, "the replica's statistics", async || {
+        let row = client.query_one(counts, &[]).await.unwrap();
+        let (looks, deleted): (i64, i64) = (row.get(0), row.get(1));
+        if deleted == 200 { Ok(looks - before) } else { Err(deleted) }
+    });
+    let looks = looks.await;
+    assert!(looks < 100, "{looks} times for 281 messages");
+    until_same(&world, &["t", "keyed"]).await;
 }
 
 #[tokio::test]

@@ -64,7 +64,6 @@ fn takes_many(case: &Case, place: usize) -> bool {
         && table.data.iter().all(|column| short(&column.values))
         && table.parent.as_ref().is_none_or(|(_, parent)| *parent != place)
         && !by_row("write_others_")
-        && !table.keyless
 }
 
 /// Which rows they are.
@@ -86,7 +85,7 @@ fn change(dice: &mut Dice, table: &Table) -> String {
             "WITH gone AS (DELETE FROM {name} WHERE {many} RETURNING *) INSERT INTO {name} ({columns}) {} SELECT {columns} FROM gone",
             overriding(table)
         ),
-        6 if !table.deferrable => format!(
+        6 if !table.deferrable && !table.keyless => format!(
             "{} ON CONFLICT ({}) DO UPDATE SET {number} = excluded.{number} + 1",
             insert(dice, table),
             table.key_names().join(", ")
