@@ -82,6 +82,7 @@ pub fn read(
 ) -> Result<Work, Malformed> {
     let body = std::str::from_utf8(&part.body).map_err(|_| Malformed)?;
     let mut work = Work { follows: part.batch.from == *position, nameless, ..Work::default() };
+    let mut last: Option<&Rc<Followed>> = None;
     for line in body.lines() {
         let change = change::parse(line).map_err(|_| Malformed)?;
         work.changes += 1;
@@ -89,7 +90,10 @@ pub fn read(
         if change.transaction.is_some_and(|transaction| position.contains(transaction)) {
             continue;
         }
-        if let Some(table) = replica.joined(&change.schema, &change.table) {
+        // Changes of one table follow one another, and there may be thousands of tables.
+        let same = last.filter(|table| table.is_called(&change.schema, &change.table));
+        last = same.or_else(|| replica.joined(&change.schema, &change.table));
+        if let Some(table) = last {
             work.add(table, &change)?;
         }
     }

@@ -113,6 +113,12 @@ impl Followed {
         (self.id, &self.shape.schema, &self.shape.table)
     }
 
+    /// Whether this is its name.
+    #[must_use]
+    pub fn is_called(&self, schema: &str, table: &str) -> bool {
+        self.shape.table == table && self.shape.schema == schema
+    }
+
     /// Builds the adapter for `map_err` that says with which table a failure lies.
     pub fn to_blame(&self) -> impl FnOnce(Error) -> Error + use<'_> {
         Error::of_table(self.id, &self.shape.schema, &self.shape.table)
@@ -285,9 +291,8 @@ impl Replica {
     /// The table of this name, if it is replicated and stands at the replica's position.
     #[must_use]
     pub fn joined(&self, schema: &str, table: &str) -> Option<&Rc<Followed>> {
-        let named =
-            |followed: &&Rc<Followed>| followed.shape.table == table && followed.shape.schema == schema;
-        self.tables.iter().find(named).filter(|followed| followed.own.is_none())
+        let called = self.tables.iter().find(|followed| followed.is_called(schema, table));
+        called.filter(|followed| followed.own.is_none())
     }
 
     /// The numbers of the tables that do not stand at the replica's position.
