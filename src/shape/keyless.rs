@@ -3,6 +3,9 @@
 
 use super::{Key, Shape, filter};
 
+/// `SELECT`s the texts of an array, as [`Shape::row_bytes`] has those of rows.
+const TEXTS: &str = "SELECT convert_to(k.k1, 'UTF8') AS data FROM unnest($1::text[]) AS k (k1)";
+
 impl Shape {
     /// Whether nothing names a row but all that it holds.
     #[must_use]
@@ -32,7 +35,6 @@ impl Shape {
     /// join but loops, and would compare each row with each text: so the texts are looked up in a hashed subquery, and
     /// those rows are counted together with them, rows first.
     pub(super) fn delete_equal_rows(&self) -> String {
-        let texts = "SELECT convert_to(k.k1, 'UTF8') AS data FROM unnest($1::text[]) AS k (k1)";
         format!(
             "DELETE FROM {table} d USING (\
              SELECT m.found_in, m.place FROM (\
@@ -40,8 +42,8 @@ impl Shape {
              row_number() OVER (PARTITION BY e.data ORDER BY e.wanted) AS met FROM (\
              SELECT r.found_in, r.place, r.data, 0 AS wanted FROM (\
              SELECT t.tableoid AS found_in, t.ctid AS place, {row} AS data FROM {table} t OFFSET 0\
-             ) r WHERE (r.data IN ({texts})) IS TRUE \
-             UNION ALL SELECT NULL, NULL, w.data, 1 FROM ({texts}) w\
+             ) r WHERE (r.data IN ({TEXTS})) IS TRUE \
+             UNION ALL SELECT NULL, NULL, w.data, 1 FROM ({TEXTS}) w\
              ) e) m WHERE m.place IS NOT NULL AND m.met <= m.wanted\
              ) g WHERE d.tableoid = g.found_in AND d.ctid = g.place",
             table = self.quoted(),
@@ -60,14 +62,19 @@ impl Shape {
         )
     }
 
-    /// As [`Self::select_hashes_by_keys`].
+    /// As [`Self::select_hashes_by_keys`]: as in [`Self::delete_equal_rows`], no row is compared with each text.
     pub(super) fn select_counts_by_rows(&self) -> String {
         format!(
-            "SELECT k.n, k.k1 AS key, count(*) AS hash, CASE WHEN $2::bool THEN k.k1 END AS row \
-             FROM unnest($1::text[]) WITH ORDINALITY AS k (k1, n) \
-             JOIN (SELECT {} AS data FROM {} t) r ON r.data = convert_to(k.k1, 'UTF8') GROUP BY k.n, k.k1",
-            self.row_bytes(),
-            self.quoted(),
+            "SELECT e.n, convert_from(e.data, 'UTF8') AS key, e.hash, \
+             CASE WHEN $2::bool THEN convert_from(e.data, 'UTF8') END AS row FROM (\
+             SELECT max(a.n) AS n, a.data, count(*) FILTER (WHERE a.n IS NULL) AS hash FROM (\
+             SELECT NULL::int8 AS n, r.data FROM (SELECT {row} AS data FROM {table} t OFFSET 0) r \
+             WHERE (r.data IN ({TEXTS})) IS TRUE \
+             UNION ALL SELECT k.n, convert_to(k.k1, 'UTF8') FROM unnest($1::text[]) WITH ORDINALITY AS k (k1, n)\
+             ) a GROUP BY a.data\
+             ) e WHERE e.hash > 0",
+            row = self.row_bytes(),
+            table = self.quoted(),
         )
     }
 }

@@ -227,6 +227,9 @@ async fn very_many_rows_change_at_once() {
         world.primary().execute(statement).await;
         until_same(&world, &["t"]).await;
     }
+    world.replica(1).execute("DELETE FROM t WHERE id < 3500").await;
+    let wrong = program().once("verify", &world.config().write(), &[]).await;
+    assert!(wrong.stdout.contains(" 3,499 missing"), "{}{}", wrong.stdout, wrong.stderr);
 }
 
 /// However many messages tell of a batch: removing rows reads all of the replica's table.
