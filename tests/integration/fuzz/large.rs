@@ -40,6 +40,8 @@ pub(super) fn add(dice: &mut Dice, case: &mut Case) {
         transactions.insert(at, Transaction { client, begin, steps, forgiving: true, end });
         at += 1;
     }
+    // Tens of thousands of messages take minutes.
+    case.max_changes_per_message = case.max_changes_per_message.max(7);
     let faults = &mut case.rounds[first + 1].faults;
     if dice.once_in(2) {
         faults.push((dice.many(0..10), Fault::Away));
@@ -50,7 +52,7 @@ fn is_long(value: &str) -> bool {
     value.contains("repeat(") || value.contains("string_agg(")
 }
 
-/// Whether the table has a key of integers, and what else is done with each of its rows is little.
+/// Whether the table has a column of integers, and what else is done with each of its rows is little.
 fn takes_many(case: &Case, place: usize) -> bool {
     let table = &case.tables[place];
     let short = |values: &Values| match values {
@@ -64,6 +66,7 @@ fn takes_many(case: &Case, place: usize) -> bool {
         && table.data.iter().all(|column| short(&column.values))
         && table.parent.as_ref().is_none_or(|(_, parent)| *parent != place)
         && !by_row("write_others_")
+        && !(table.keyless && by_row("count_up_"))
 }
 
 /// Which rows they are.
