@@ -98,7 +98,11 @@ pub fn read(
         }
     }
     if part.last || work.nameless.are_many() {
-        work.tables.append(&mut std::mem::take(&mut work.nameless).settle()?);
+        let nameless = std::mem::take(&mut work.nameless);
+        // One that was read anew meanwhile may have other columns, or be about to be copied.
+        work.incomplete |=
+            nameless.tables().any(|table| !replica.tables.iter().any(|now| Rc::ptr_eq(now, table)));
+        work.tables.append(&mut nameless.settle()?);
     }
     Ok(work)
 }

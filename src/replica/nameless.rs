@@ -69,6 +69,11 @@ impl Nameless {
         Ok(true)
     }
 
+    /// The tables that they are of.
+    pub(super) fn tables(&self) -> impl Iterator<Item = &Rc<Followed>> {
+        self.tables.values().map(|nets| &nets.table)
+    }
+
     /// Whether they are too many to be kept back.
     #[must_use]
     pub(super) const fn are_many(&self) -> bool {
