@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use tokio_postgres::error::SqlState;
+
 /// Every failure of a stage.
 ///
 /// `doing` says what was attempted, as a phrase that continues "while …".
@@ -101,8 +103,21 @@ impl Error {
     pub fn of_table<'a>(id: i32, schema: &'a str, table: &'a str) -> impl FnOnce(Self) -> Self + use<'a> {
         move |error| match error {
             Self::OfTable(_) => error,
+            // Somebody dropped, renamed or moved it just now: the next look at it tells which, and the remedy.
+            _ if error.misses(schema, table) => Self::Disconnected(error.chain()),
             _ => Self::OfTable(Box::new(OfTable { id, table: (schema.to_owned(), table.to_owned()), error })),
         }
+    }
+
+    /// Whether a database says that there is no table of this name, rather than another one that a trigger looks for.
+    fn misses(&self, schema: &str, table: &str) -> bool {
+        let missing = [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME];
+        self.sqlstate().is_some_and(|state| missing.contains(state))
+            && self.answer().is_some_and(|answer| {
+                let message = answer.message();
+                message.contains(&format!("\"{schema}.{table}\""))
+                    || message.contains(&format!("\"{schema}\""))
+            })
     }
 
     /// The table of a replica with which it lies, if it does not pass by itself.
@@ -122,7 +137,7 @@ impl Error {
 
     /// The SQLSTATE, if a database said one.
     #[must_use]
-    pub fn sqlstate(&self) -> Option<&tokio_postgres::error::SqlState> {
+    pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
             Self::Postgres { source, .. } => source.code(),
             Self::OfTable(of) => of.error.sqlstate(),
