@@ -59,12 +59,11 @@ impl Nameless {
         let nets = self.tables.entry(table.id);
         let Nets { net: texts, .. } =
             nets.or_insert_with(|| Nets { table: Rc::clone(table), net: Vec::new() });
+        // Also of an equal one: it is written as often as it came.
+        self.bytes += text.len() + OVERHEAD;
         match texts.last_mut() {
             Some((last, sum)) if *last == text => *sum += net,
-            _ => {
-                self.bytes += text.len() + OVERHEAD;
-                texts.push((text, net));
-            }
+            _ => texts.push((text, net)),
         }
         Ok(true)
     }
