@@ -267,6 +267,19 @@ async fn a_batch_of_many_messages_reads_a_table_once() {
     until_same(&world, &["t", "keyed"]).await;
 }
 
+/// 200 MB that have one text: what is gathered of a batch stays small.
+#[tokio::test]
+async fn very_many_equal_rows_cost_little_memory() {
+    let world = world(Mode::Broker, 1).build().await;
+    world.primary().execute("CREATE TABLE t (v text)").await;
+    let pgfanout = begin(&world);
+    until_following(&world).await;
+    world.primary().execute("INSERT INTO t SELECT repeat('x', 1000) FROM generate_series(1, 200000)").await;
+    until_same(&world, &["t"]).await;
+    let peak = pgfanout.peak_rss_bytes() >> 20;
+    assert!(peak < 128, "{peak} MiB");
+}
+
 #[tokio::test]
 async fn a_table_may_get_a_key_and_lose_it() {
     let world = world(Mode::Broker, 1).build().await;
