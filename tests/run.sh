@@ -24,5 +24,12 @@ if [ "$passed" = 0 ] || [ "$integration" = 0 ]; then
 elif [ "$status" != 0 ] && [ "$failed" = 0 ]; then
     echo "tests/run.sh: a test program did not build or did not end well: see above"
 fi
+if [ "$failed" != 0 ]; then
+    # Once more, for whoever sees only the end.
+    awk '
+        /^---- .* ----$/ { told = 1; lines = 0 }
+        /^failures:$/ { told = 0 }
+        told && lines++ < 30 { print substr($0, 1, 800) }' "$log"
+fi
 echo "$passed passed, $failed failed"
 exit "$status"
