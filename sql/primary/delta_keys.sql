@@ -1,8 +1,7 @@
 -- The keys of a delta, each once; the rows of tables without a key, once for each transaction. Runs in the
 -- transaction whose snapshot is the delta's end.
--- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter; $3 int8: how many
--- entries of the log to read at most, NULL for all: where there are more, the keys are not those of the delta;
--- $4 int4[]: those of the tables that have no key.
+-- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter; $3 int4[]: those of them that
+-- have no key.
 -- Returns table, the key as it was logged (the text of a row, where it has several columns), how many more
 -- times the key came than went (so that whether the row was there at the start follows from whether it is
 -- there at the end, in whatever order the log was written), the row as it was at the start, in JSON, where it was
@@ -13,7 +12,7 @@ SELECT
     c.key,
     sum(CASE c.operation WHEN 'I' THEN 1 WHEN 'D' THEN -1 ELSE 0 END) AS net,
     (array_agg(c.old ORDER BY c.logged_at) FILTER (WHERE octet_length(c.old) <= 16384))[1] AS old,
-    (CASE WHEN c.table_id = ANY ($4::int4[]) THEN c.xid END)::text AS transaction
+    (CASE WHEN c.table_id = ANY ($3::int4[]) THEN c.xid END)::text AS transaction
 FROM
     (
         SELECT e.table_id, e.key, e.operation, e.old, e.logged_at, e.xid
@@ -28,8 +27,7 @@ FROM
                 WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))
             ) e
         WHERE e.key IS NOT NULL AND e.table_id = ANY ($2::int4[])
-        LIMIT $3::int8
     ) c
-GROUP BY c.table_id, c.key, CASE WHEN c.table_id = ANY ($4::int4[]) THEN c.xid END
+GROUP BY c.table_id, c.key, CASE WHEN c.table_id = ANY ($3::int4[]) THEN c.xid END
 -- Of equal rows those that came are first: what is removed before it is there stays.
 ORDER BY c.table_id, c.key, net DESC

@@ -1,25 +1,15 @@
 -- The tables of a delta. Runs in the transaction whose snapshot is the delta's end.
--- Parameters: $1 pg_snapshot as text: the delta's start; $2 int4[]: the tables that matter, NULL for all; $3 int4[]:
--- those that do not.
+-- Parameters: those of delta_entries.sql, which goes before as "entry".
 -- Returns at least one row: the end, whether changes since the start are gone from the changelog, and how often it was
--- logged that a table was made; then for each changed table its id (NULL where nothing changed), the number of its definition, whether it was truncated,
--- how many entries the log has, how many of them say that it was altered, and how many bytes the longest key has.
--- Reads: pgfanout.changelog as look.sql does.
+-- logged that a table was made; then for each changed table its id (NULL where nothing changed), the number of its
+-- definition, whether it was truncated, how many entries the log has, how many of them say that it was altered, and how
+-- many bytes the longest key has.
+-- Reads: pgfanout.installation, pgfanout.captured_table.
 WITH
     logged AS MATERIALIZED (
         SELECT e.table_id, bool_or(e.operation = 'T') AS truncated, count(*) AS entries,
             count(*) FILTER (WHERE e.operation = 'A') AS alterations, max(octet_length(e.key)) AS longest
-        FROM
-            (
-                SELECT table_id, operation, key
-                FROM pgfanout.changelog
-                WHERE xid >= pg_snapshot_xmax($1::text::pg_snapshot)
-                UNION ALL
-                SELECT table_id, operation, key
-                FROM pgfanout.changelog
-                WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))
-            ) e
-        WHERE ($2::int4[] IS NULL OR e.table_id = ANY ($2)) AND e.table_id <> ALL ($3::int4[])
+        FROM entry e
         GROUP BY e.table_id
     )
 SELECT
@@ -40,4 +30,3 @@ FROM
         SELECT l.table_id, t.definition, l.truncated, l.entries, l.alterations, l.longest
         FROM logged l JOIN pgfanout.captured_table t ON t.id = l.table_id AND t.broken IS NULL
     ) c ON true
-ORDER BY c.table_id

@@ -22,6 +22,20 @@ pub const KEYS_AT_ONCE: i64 = 4000;
 /// Of rows without a key, whose text may have a million bytes, fewer are fetched at once: so many bytes at most.
 const BYTES_AT_ONCE: i64 = 32_000_000;
 
+/// A statement that is told of the tables of a delta.
+macro_rules! told {
+    ($statement:expr) => {
+        concat!(
+            "WITH entry AS (\n",
+            include_str!("../../sql/primary/delta_entries.sql"),
+            "),\ntold AS (\n",
+            include_str!("../../sql/primary/delta_tables.sql"),
+            ")\n",
+            $statement
+        )
+    };
+}
+
 /// What changed up to one snapshot, open for reading as long as it lives.
 #[derive(Debug)]
 pub struct Delta<'a> {
@@ -143,10 +157,26 @@ impl<'a> Delta<'a> {
         self.starts.iter().map(|start| start.made).sum()
     }
 
+    /// The tables that changed since.
     pub(super) async fn changed_tables(&self, since: &Since) -> Result<Vec<Row>> {
-        let statement = include_str!("../../sql/primary/delta_tables.sql");
+        self.told(since, None, told!("SELECT * FROM told ORDER BY table_id")).await
+    }
+
+    /// The tables that changed since and have keys, and the keys with their old rows; nothing if these are too many to be
+    /// fetched at once.
+    pub(super) async fn few_changes(&self, since: &Since) -> Result<Option<(Vec<Row>, Vec<Row>)>> {
+        let statement = told!(include_str!("../../sql/primary/delta_few.sql"));
+        let rows = self.told(since, Some(KEYS_AT_ONCE + 1), statement).await?;
+        // Rows of keys do not say.
+        let (tables, keys): (Vec<Row>, Vec<Row>) =
+            rows.into_iter().partition(|row| row.get::<_, Option<bool>>("too_many").is_some());
+        let too_many = tables.iter().any(|row| row.get("too_many"));
+        Ok((!too_many).then_some((tables, keys)))
+    }
+
+    async fn told(&self, since: &Since, most: Option<i64>, statement: &str) -> Result<Vec<Row>> {
         let from = since.from.to_string();
-        let parameters: [&(dyn ToSql + Sync); 3] = [&from, &since.tables, &since.but];
+        let parameters: [&(dyn ToSql + Sync); 4] = [&from, &since.tables, &since.but, &most];
         self.primary.query("reading which tables changed", statement, &parameters).await
     }
 
@@ -250,18 +280,11 @@ impl<'a> Delta<'a> {
             return self.primary.query("reading the changed keys", &statement, &parameters).await;
         }
         let tables: Vec<_> = start.tables.iter().map(|(table, _)| Rc::clone(table)).collect();
-        self.keys(&start.since, &tables, olds, declare, None).await
+        self.keys(&start.since, &tables, olds, declare).await
     }
 
-    /// Runs the query of the keys, or declares a cursor for it; with old rows of so many entries of the log at most.
-    pub(super) async fn keys(
-        &self,
-        since: &Since,
-        tables: &[Rc<Table>],
-        olds: bool,
-        declare: &str,
-        most: Option<i64>,
-    ) -> Result<Vec<Row>> {
+    /// Runs the query of the keys, or declares a cursor for it.
+    async fn keys(&self, since: &Since, tables: &[Rc<Table>], olds: bool, declare: &str) -> Result<Vec<Row>> {
         let ids: Vec<i32> = tables.iter().map(|table| table.id).collect();
         let keyless = tables.iter().filter(|table| table.shape.is_keyless());
         let mut keyless: Vec<i32> = keyless.map(|table| table.id).collect();
@@ -270,7 +293,7 @@ impl<'a> Delta<'a> {
             // Who needs no old rows stands at the start: what matters is what became of equal rows in all.
             keyless.retain(|_| olds);
             let statement = format!("{declare}{}", include_str!("../../sql/primary/delta_keys.sql"));
-            return self.primary.query(doing, &statement, &[&from, &ids, &most, &keyless]).await;
+            return self.primary.query(doing, &statement, &[&from, &ids, &keyless]).await;
         }
         let statement = format!("{declare}{}", include_str!("../../sql/primary/changed_keys.sql"));
         self.primary.query(doing, &statement, &[&from, &ids]).await

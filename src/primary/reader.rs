@@ -2,11 +2,11 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
-use futures_util::future::{join, try_join};
+use futures_util::future::join;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    delta::{Added, Delta, KEYS_AT_ONCE, named},
+    delta::{Added, Delta, named},
     look::{Changed, Since},
 };
 use crate::{
@@ -100,22 +100,23 @@ impl Reader {
         let mut delta = Delta::new(&self.primary);
         // Polled together they are sent in this order; where the first fails, so do the others.
         let beginning = self.primary.begin("beginning a delta", &begin);
-        let reading = async {
-            let mut tables = Vec::new();
-            for since in &starts {
-                tables.push(delta.changed_tables(since).await?);
-            }
-            Ok(tables)
-        };
         // What a row without a key has is not known before.
         let few = few && !known.iter().any(|table| table.shape.is_keyless());
-        let keys = async {
-            match starts.first().filter(|_| few) {
-                Some(since) => delta.keys(since, &known, true, "", Some(KEYS_AT_ONCE)).await.map(Some),
-                None => Ok(None),
+        let reading = async {
+            let (mut tables, mut first) = (Vec::new(), None);
+            for (n, since) in starts.iter().enumerate() {
+                let all = if few && n == 0 { delta.few_changes(since).await? } else { None };
+                tables.push(match all {
+                    Some((rows, keys)) => {
+                        first = Some(keys);
+                        rows
+                    }
+                    None => delta.changed_tables(since).await?,
+                });
             }
+            Ok((tables, first))
         };
-        let (begun, read) = join(beginning, try_join(reading, keys)).await;
+        let (begun, read) = join(beginning, reading).await;
         match begun {
             // A table was renamed, moved or dropped since it was looked at.
             Err(error)
