@@ -245,10 +245,26 @@ impl Listening {
     /// All up to now is passed on, with so many entries of the log.
     async fn pass_on(&mut self, entries: u64) -> Result<Next> {
         let grow = self.pace.found(entries, Instant::now());
-        if self.gate.is_asleep() && self.pace.is_busy() {
+        if !self.gate.is_asleep() {
+            if self.notify && self.pace.is_calm() {
+                self.gate.fall_asleep(&self.control).await?;
+            }
+        } else if self.pace.is_busy() || self.others_wait().await? {
             self.gate.wake_up(&self.control).await?;
         }
         Ok(Next::changed(self.until_notified(&self.from).unwrap_or(grow)))
+    }
+
+    /// Whether commits that notify make others wait, as far as that is known: it is not asked each time.
+    async fn others_wait(&mut self) -> Result<bool> {
+        if !self.pace.is_to_ask() {
+            return Ok(false);
+        }
+        let statement = include_str!("../sql/primary/notify_waits.sql");
+        let row = self.control.query_one("looking whether commits wait", statement, &[]).await?;
+        let waits = row.get("waits");
+        self.pace.note_waits(waits);
+        Ok(waits)
     }
 
     /// How long to wait when all up to a moment is passed on, if whatever comes later will notify.

@@ -9,6 +9,16 @@ const BUSY: u32 = 4;
 /// How many looks in a row find nothing before commits notify again.
 const QUIET: u32 = 5;
 
+/// The same where those that notify made others wait: writers that commit together may be silent for as long as their
+/// disk takes.
+const LONG_QUIET: u32 = 50;
+
+/// How often to ask whether commits that notify make others wait.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// For how long none notifies, as long as there are changes, after some made others wait.
+const CONTENDED: Duration = Duration::from_secs(10);
+
 /// Between looks while none notifies.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -18,6 +28,9 @@ const BEAT: Duration = Duration::from_millis(3);
 
 /// Up to so many changes a second each is passed on as soon as can be.
 const LIGHT: f64 = 1000.0;
+
+/// Up to so many changes a second commits notify again, so that each is passed on at once.
+const CALM: f64 = 700.0;
 
 /// From so many changes a second on batches grow for as long as they may.
 const HEAVY: f64 = 3000.0;
@@ -38,18 +51,54 @@ pub(super) struct Pace {
     ended: Instant,
     /// Changes a second, lately.
     rate: f64,
+    /// When it was last asked whether commits that notify make others wait.
+    asked: Option<Instant>,
+    /// When some did.
+    contended: Option<Instant>,
 }
 
 impl Pace {
     /// A pace at which a batch grows for so long at most.
     pub(super) fn new(longest: Duration) -> Self {
         let now = Instant::now();
-        Self { longest, in_a_row: 0, in_vain: 0, began: now, ended: now, rate: 0.0 }
+        Self {
+            longest,
+            in_a_row: 0,
+            in_vain: 0,
+            began: now,
+            ended: now,
+            rate: 0.0,
+            asked: None,
+            contended: None,
+        }
     }
 
     /// Whether there is always more.
     pub(super) fn is_busy(&self) -> bool {
         self.in_a_row >= BUSY && self.rate >= LIGHT
+    }
+
+    /// Whether there are so few changes that it does no harm if commits notify.
+    pub(super) fn is_calm(&self) -> bool {
+        self.rate < CALM && !self.is_contended()
+    }
+
+    /// Whether commits that notified made others wait, lately.
+    fn is_contended(&self) -> bool {
+        self.contended.is_some_and(|at| self.ended.duration_since(at) < CONTENDED)
+    }
+
+    /// Whether it is time to ask whether commits that notify make others wait.
+    pub(super) fn is_to_ask(&self) -> bool {
+        self.asked.is_none_or(|at| self.ended.duration_since(at) >= ASK_INTERVAL)
+    }
+
+    /// That was asked, and some wait or not.
+    pub(super) fn note_waits(&mut self, waits: bool) {
+        self.asked = Some(self.ended);
+        if waits {
+            self.contended = self.asked;
+        }
     }
 
     /// Looks for changes from now on.
@@ -79,7 +128,7 @@ impl Pace {
     /// Found nothing. Returns when to look again if commits do not notify; nothing if it is time that they do.
     pub(super) fn found_nothing(&mut self) -> Option<Duration> {
         self.in_vain += 1;
-        if self.in_vain < QUIET {
+        if self.in_vain < if self.is_contended() { LONG_QUIET } else { QUIET } {
             return Some(TICK);
         }
         self.in_a_row = 0;
@@ -133,6 +182,28 @@ mod tests {
         pace.begin(now + TICK * 7);
         pace.found(1, now + TICK * 8);
         assert!(!pace.is_busy(), "one alone");
+    }
+
+    #[test]
+    fn none_notifies_for_a_while_where_some_had_to_wait() {
+        let mut pace = Pace::new(Duration::ZERO);
+        let mut now = pace.ended + Duration::from_millis(100);
+        pace.begin(now);
+        pace.found(1, now);
+        assert!(pace.is_calm() && pace.is_to_ask());
+        pace.note_waits(true);
+        assert!(!pace.is_calm() && !pace.is_to_ask());
+        for _ in 1..LONG_QUIET {
+            assert_eq!(pace.found_nothing(), Some(TICK), "they may all wait for the disk");
+        }
+        assert_eq!(pace.found_nothing(), None);
+        now += CONTENDED;
+        pace.begin(now);
+        pace.found(1, now);
+        assert!(pace.is_calm() && pace.is_to_ask());
+        pace.note_waits(false);
+        assert!(pace.is_calm());
+        assert_eq!((1..=QUIET).filter_map(|_| pace.found_nothing()).count() as u32, QUIET - 1);
     }
 
     #[test]

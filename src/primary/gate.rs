@@ -7,7 +7,8 @@
 //! waiting that did not notify.
 //!
 //! While little is committed the flag stays set, and each commit notifies: the publisher, woken, cuts, and
-//! whatever its delta did not see will notify. It clears the flag when it finds more each time it looks.
+//! whatever its delta did not see will notify. It clears the flag when it finds more each time it looks, and when those
+//! that notify make others wait; it sets it again when a few looks find nothing, or little.
 
 use super::look::present;
 use crate::{error::Result, postgres::Session, snapshot::Snapshot};
@@ -46,12 +47,12 @@ impl Gate {
         set(primary, 0).await
     }
 
-    /// Whether, if nothing was found at `now`, whatever comes later will notify.
+    /// Whether, if nothing was found at `now`, or all until then was passed on, whatever comes later will notify.
     #[must_use]
     pub fn may_wait(&self, now: &Snapshot) -> bool {
-        self.asleep_since
-            .as_ref()
-            .is_some_and(|since| since.in_progress().iter().all(|&xid| now.contains(xid)))
+        self.asleep_since.as_ref().is_some_and(|since| {
+            since.is_subset_of(now) && since.in_progress().iter().all(|&xid| now.contains(xid))
+        })
     }
 }
 

@@ -6,7 +6,11 @@ use std::time::{Duration, Instant};
 
 use pgfanout_testbed::{eventually, world::World};
 
-use crate::support::{Mode, PATIENCE, program, until_same, world};
+use crate::{
+    load::{self, Load},
+    messages::until_following,
+    support::{Mode, PATIENCE, program, until_same, world},
+};
 
 const NEVER: &str = "safety_poll_seconds = 3600";
 
@@ -81,4 +85,40 @@ async fn prepared_transactions_arrive_when_they_are_committed() {
     until_same(&world, &["mark"]).await;
     let rows = world.replica(1).client().await.query_one("SELECT count(*) FROM mark", &[]).await.unwrap();
     assert_eq!(rows.get::<_, i64>(0), 29);
+}
+
+/// Transactions that notify commit one after the other: where that takes as long as the disk does, they are to do so
+/// together, which none of them may notify for.
+async fn writers_do_not_wait_for_one_anothers_disk(mode: Mode) {
+    // A disk on which a commit takes 20 ms, for however many at once.
+    let slow = [("fsync", "on"), ("commit_delay", "20000"), ("commit_siblings", "0")];
+    let world = world(mode, 1).own_primary(&slow).build().await;
+    world.primary().execute(load::SCHEMA).await;
+    let _pgfanout = program().run(&world.config().write());
+    until_following(&world).await;
+    let primary = world.primary().client().await;
+    let notify = async || {
+        let row = primary.query_one("SELECT last_value = 1 FROM pgfanout.asleep", &[]).await.unwrap();
+        row.get::<_, bool>(0)
+    };
+    eventually(PATIENCE, "the publisher sleeps", async || notify().await).await;
+    let load = Load::start(world.primary(), 8);
+    eventually(PATIENCE, "none notifies", async || !notify().await).await;
+    for _ in 0..10 {
+        load.more(20).await;
+        assert!(!notify().await, "there is always more");
+    }
+    load.stop().await;
+    until_same(&world, load::TABLES).await;
+    eventually(PATIENCE, "the publisher sleeps again", async || notify().await).await;
+}
+
+#[tokio::test]
+async fn writers_do_not_wait_for_one_anothers_disk_with_a_broker() {
+    writers_do_not_wait_for_one_anothers_disk(Mode::Broker).await;
+}
+
+#[tokio::test]
+async fn writers_do_not_wait_for_one_anothers_disk_without_a_broker() {
+    writers_do_not_wait_for_one_anothers_disk(Mode::Postgres).await;
 }

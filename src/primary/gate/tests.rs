@@ -11,11 +11,17 @@ fn snapshot(text: &str) -> Snapshot {
 
 #[test]
 fn waiting_is_safe_only_when_all_have_ended_that_may_not_have_seen_the_flag() {
-    let gate = Gate { asleep_since: Some(snapshot("10:14:10,12")) };
-    assert!(!gate.may_wait(&snapshot("10:14:10,12")));
+    let gate = Gate { asleep_since: Some(snapshot("10:13:10,12")) };
+    assert!(!gate.may_wait(&snapshot("10:13:10,12")));
     assert!(!gate.may_wait(&snapshot("12:20:12")));
     assert!(gate.may_wait(&snapshot("13:20:13,19")));
     assert!(!Gate::default().may_wait(&snapshot("13:20:")), "the flag is not set");
+    let none_in_progress = Gate { asleep_since: Some(snapshot("14:14:")) };
+    assert!(
+        !none_in_progress.may_wait(&snapshot("13:13:")),
+        "13 ended before M, and may not have seen the flag"
+    );
+    assert!(none_in_progress.may_wait(&snapshot("14:14:")));
 }
 
 /// A part of the protocol that is left out on purpose.
@@ -28,6 +34,8 @@ enum Flaw {
     MBeforeTheFlag,
     /// A writer reads the flag before it has a number.
     FlagBeforeTheNumber,
+    /// What was cut before M counts as if it were cut after it.
+    CutBeforeM,
 }
 
 /// A transaction: it has a number, has read the flag, has ended.
@@ -49,6 +57,10 @@ enum Next {
     TakeM,
     ClearFlag,
     Cut,
+    /// Little was cut: the flag is set, M is taken, and then it is seen whether it may wait.
+    SetFlagAfterCut,
+    TakeMAfterCut,
+    Settle,
     /// Until it is notified: the safety poll is left out.
     Wait,
 }
@@ -153,8 +165,23 @@ impl State {
             }
             Next::Cut => {
                 then.from = self.now();
-                let waits =
-                    self.gate.may_wait(&then.from) || (flaw == Flaw::NotWaitingForM && self.gate.is_asleep());
+                if self.gate.is_asleep() || busy { Next::Settle } else { Next::SetFlagAfterCut }
+            }
+            Next::SetFlagAfterCut => {
+                then.flag = true;
+                Next::TakeMAfterCut
+            }
+            Next::TakeMAfterCut => {
+                then.gate.asleep_since = Some(self.now());
+                Next::Settle
+            }
+            Next::Settle => {
+                let ended = |m: &Snapshot| m.in_progress().iter().all(|&xid| self.from.contains(xid));
+                let waits = match flaw {
+                    Flaw::NotWaitingForM => self.gate.is_asleep(),
+                    Flaw::CutBeforeM => self.gate.asleep_since.as_ref().is_some_and(ended),
+                    _ => self.gate.may_wait(&self.from),
+                };
                 if waits { Next::Wait } else { Next::Look }
             }
             Next::Wait if self.notified => {
@@ -194,7 +221,7 @@ fn no_interleaving_loses_a_wake_up() {
 
 #[test]
 fn each_part_of_the_protocol_is_needed() {
-    for flaw in [Flaw::NotWaitingForM, Flaw::MBeforeTheFlag, Flaw::FlagBeforeTheNumber] {
+    for flaw in [Flaw::NotWaitingForM, Flaw::MBeforeTheFlag, Flaw::FlagBeforeTheNumber, Flaw::CutBeforeM] {
         assert!(search(flaw).0, "{flaw:?} goes unnoticed");
     }
 }
