@@ -262,9 +262,7 @@ impl Listening {
         }
         let statement = include_str!("../sql/primary/notify_waits.sql");
         let row = self.control.query_one("looking whether commits wait", statement, &[]).await?;
-        let waits = row.get("waits");
-        self.pace.note_waits(waits);
-        Ok(waits)
+        Ok(self.pace.note_waits(row.get("waits")))
     }
 
     /// How long to wait when all up to a moment is passed on, if whatever comes later will notify.

@@ -16,6 +16,9 @@ const LONG_QUIET: u32 = 50;
 /// How often to ask whether commits that notify make others wait.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How often in a row some wait before that is no chance.
+const SURE: u32 = 2;
+
 /// For how long none notifies, as long as there are changes, after some made others wait.
 const CONTENDED: Duration = Duration::from_secs(10);
 
@@ -53,7 +56,9 @@ pub(super) struct Pace {
     rate: f64,
     /// When it was last asked whether commits that notify make others wait.
     asked: Option<Instant>,
-    /// When some did.
+    /// How often in a row some did.
+    waits: u32,
+    /// When they last did for sure.
     contended: Option<Instant>,
 }
 
@@ -69,6 +74,7 @@ impl Pace {
             ended: now,
             rate: 0.0,
             asked: None,
+            waits: 0,
             contended: None,
         }
     }
@@ -93,12 +99,14 @@ impl Pace {
         self.asked.is_none_or(|at| self.ended.duration_since(at) >= ASK_INTERVAL)
     }
 
-    /// That was asked, and some wait or not.
-    pub(super) fn note_waits(&mut self, waits: bool) {
+    /// That was asked, and some wait or not. Returns whether none is to notify for a while.
+    pub(super) fn note_waits(&mut self, waits: bool) -> bool {
         self.asked = Some(self.ended);
-        if waits {
+        self.waits = if waits { self.waits + 1 } else { 0 };
+        if self.waits >= SURE {
             self.contended = self.asked;
         }
+        self.waits >= SURE
     }
 
     /// Looks for changes from now on.
@@ -191,8 +199,10 @@ mod tests {
         pace.begin(now);
         pace.found(1, now);
         assert!(pace.is_calm() && pace.is_to_ask());
-        pace.note_waits(true);
-        assert!(!pace.is_calm() && !pace.is_to_ask());
+        assert!(!pace.note_waits(true), "two may meet by chance");
+        assert!(pace.is_calm() && !pace.is_to_ask());
+        assert!(pace.note_waits(true));
+        assert!(!pace.is_calm());
         for _ in 1..LONG_QUIET {
             assert_eq!(pace.found_nothing(), Some(TICK), "they may all wait for the disk");
         }
@@ -201,7 +211,8 @@ mod tests {
         pace.begin(now);
         pace.found(1, now);
         assert!(pace.is_calm() && pace.is_to_ask());
-        pace.note_waits(false);
+        assert!(!pace.note_waits(false));
+        assert!(!pace.note_waits(true));
         assert!(pace.is_calm());
         assert_eq!((1..=QUIET).filter_map(|_| pace.found_nothing()).count() as u32, QUIET - 1);
     }
