@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio_postgres::types::ToSql;
 
 use super::{
+    difference::quote_literal,
     reading::{Gathered, Reader, Reading, types},
     sending::{Copy, Format, Sending},
     state::{Followed, execute},
@@ -180,12 +181,7 @@ pub async fn copy_chunk(
     // back does not know the name.
     let name = hold(reader.session(), &origin.epoch, &origin.replica).await?;
     if conflicts {
-        let insert = format!(
-            "INSERT INTO {} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM pg_temp.pgfanout_stage \
-             ON CONFLICT DO NOTHING",
-            shape.quoted()
-        );
-        replica.run("writing a piece of a copy", &insert).await?;
+        replica.run("writing a piece of a copy", &move_on(shape)).await?;
     }
     let note = include_str!("../../sql/replica/chunk_copied.sql");
     let (row_count, byte_count) = (signed(copied.rows), signed(copied.bytes));
@@ -196,6 +192,35 @@ pub async fn copy_chunk(
     }
     replica.commit().await?;
     Ok(copied)
+}
+
+/// The statement that writes what was staged, but for rows that meet others in a unique index. A table with rules takes no
+/// ON CONFLICT, whether they would fire or not: each row is tried there.
+fn move_on(shape: &Shape) -> String {
+    let (table, columns) = (shape.quoted(), shape.column_list(""));
+    let insert = format!(
+        "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM pg_temp.pgfanout_stage s"
+    );
+    let body = format!(
+        "DECLARE place pg_catalog.tid;
+        BEGIN
+            IF NOT EXISTS (
+                SELECT FROM pg_catalog.pg_rewrite r
+                WHERE r.ev_class = {}::pg_catalog.regclass AND r.ev_type IN ('2', '3')
+            ) THEN
+                {insert} ON CONFLICT DO NOTHING;
+                RETURN;
+            END IF;
+            FOR place IN SELECT s.ctid FROM pg_temp.pgfanout_stage s LOOP
+                BEGIN
+                    {insert} WHERE s.ctid = place;
+                EXCEPTION WHEN unique_violation OR exclusion_violation THEN NULL;
+                END;
+            END LOOP;
+        END",
+        quote_literal(&table)
+    );
+    format!("DO {}", quote_literal(&body))
 }
 
 /// Writes rows that were read before.

@@ -153,7 +153,7 @@ fn column_difference(table: &str, column: &Column, found: Option<&Column>) -> Op
 }
 
 /// A string as SQL takes it, whatever the session's settings.
-fn quote_literal(text: &str) -> String {
+pub(super) fn quote_literal(text: &str) -> String {
     let escapes = if text.contains('\\') { "E" } else { "" };
     format!("{escapes}'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
