@@ -133,6 +133,24 @@ pub fn value(raw: &RawValue) -> Result<Option<Cow<'_, str>>, ParseChangeError> {
     }
 }
 
+/// Appends the value to a line for `COPY … FROM STDIN (FORMAT text)`; the caller writes the tabs. What stands between the
+/// quotes of a JSON string means the same there, but for `\u`: it is not read, only copied.
+///
+/// # Errors
+/// As [`value`].
+pub fn push_copy_field(raw: &RawValue, out: &mut Vec<u8>) -> Result<(), ParseChangeError> {
+    let text = raw.get().as_bytes();
+    if let [b'"', plain @ .., b'"'] = text {
+        let is_numbered = |at: usize| plain.get(at + 1) == Some(&b'u');
+        if !memchr::memchr_iter(b'\\', plain).any(is_numbered) {
+            out.extend_from_slice(plain);
+            return Ok(());
+        }
+    }
+    record::push_copy_field(value(raw)?.as_deref(), out);
+    Ok(())
+}
+
 /// Writes the changes of one table.
 #[derive(Debug)]
 pub struct Writer {

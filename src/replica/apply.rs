@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use super::{
     empty::{Named, empty},
     nameless::Nameless,
-    sending::Copy,
+    sending::{Copy, Format},
     state::{Followed, Replica},
 };
 use crate::{
@@ -16,7 +16,6 @@ use crate::{
     change::{self, Change, Operation, Record},
     error::{Error, Result},
     postgres::Session,
-    record::push_csv_field,
     shape::{Key, Shape, Text, key_arrays},
     snapshot::Snapshot,
 };
@@ -60,7 +59,7 @@ pub struct Work {
 pub(super) struct TableWork {
     pub(super) table: Rc<Followed>,
     pub(super) keys: Vec<Key>,
-    /// Lines of CSV in the order of the table's columns.
+    /// Lines for [`Format::Text`] in the order of the table's columns.
     pub(super) rows: Vec<u8>,
     /// How many.
     pub(super) count: usize,
@@ -176,11 +175,11 @@ impl TableWork {
                 return Ok(false);
             }
             if n > 0 {
-                self.rows.push(b',');
+                self.rows.push(b'\t');
             }
-            let value = change::value(raw).map_err(|_| Malformed)?;
-            push_csv_field(value.as_deref(), &mut self.rows);
+            change::push_copy_field(raw, &mut self.rows).map_err(|_| Malformed)?;
             if let Some(values) = &mut values {
+                let value = change::value(raw).map_err(|_| Malformed)?;
                 values.push(value.map(|value| Text(value.into_owned())));
             }
         }
@@ -210,7 +209,7 @@ pub async fn write(replica: &Replica, work: Work) -> Result<Written> {
             deletion.await?;
             continue;
         }
-        let mut copy = Copy::of_changes(session, shape);
+        let mut copy = Copy::of_changes(session, shape, Format::Text);
         if shape.has_own() {
             deletion.await?;
         } else {

@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 use super::{
     apply::delete,
     empty::empty,
-    sending::{Copy, Sending},
+    sending::{Copy, Format, Sending},
     state::{Followed, Replica, begin},
 };
 use crate::{
@@ -231,7 +231,7 @@ async fn delete_group(replica: &Session, table: &Followed, group: &Group) -> Res
 
 /// Writes the rows of a group that came, of a table without a key.
 async fn write_nameless(replica: &Session, group: &Group, shape: &Shape) -> Result<()> {
-    let mut sending = Sending::new(Copy::of_changes(replica, shape));
+    let mut sending = Sending::new(Copy::of_changes(replica, shape, Format::Csv));
     for changed in &group.keys {
         for _ in 0..changed.net.max(0) {
             if let Some(Some(text)) = changed.key.first() {
@@ -245,7 +245,7 @@ async fn write_nameless(replica: &Session, group: &Group, shape: &Shape) -> Resu
 
 /// Copies rows as they come from the primary into a table of this shape.
 async fn write_rows(replica: &Session, mut rows: Rows<'_>, shape: &Shape) -> Result<()> {
-    let mut sending = Sending::new(Copy::of_changes(replica, shape));
+    let mut sending = Sending::new(Copy::of_changes(replica, shape, Format::Csv));
     while let Some(piece) = rows.next().await? {
         sending.lines.push(shape, &piece)?;
         sending.send_if_many().await?;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     change::{self, Change, Operation},
-    record::{self, CsvLines, push_field},
+    record::{self, push_copy_field, push_field},
     shape::{Shape, Text},
 };
 
@@ -93,9 +93,15 @@ impl Nets {
         let mut work = TableWork::new(self.table);
         for (text, net) in self.net {
             for _ in 0..net {
-                CsvLines::default().push(text.as_bytes(), true, &mut work.rows).map_err(|_| Malformed)?;
+                let values = record::fields(&text).map_err(|_| Malformed)?;
+                for (n, value) in values.iter().enumerate() {
+                    if n > 0 {
+                        work.rows.push(b'\t');
+                    }
+                    push_copy_field(value.as_deref(), &mut work.rows);
+                }
+                work.rows.push(b'\n');
                 if work.few.len() < FEW {
-                    let values = record::fields(&text).map_err(|_| Malformed)?;
                     let values = values.into_iter().map(|value| value.map(|value| Text(value.into_owned())));
                     work.few.push(values.collect());
                 }

@@ -16,8 +16,10 @@ use crate::{
 /// A form in which `COPY` takes rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Their text: of any type.
+    /// Their text, as rows are printed: of any type.
     Csv,
+    /// Their text, as messages have it: of any type.
+    Text,
     /// Nothing has to be printed nor read: of types whose binary form is exact.
     Binary,
 }
@@ -28,6 +30,7 @@ impl Format {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Csv => "csv",
+            Self::Text => "text",
             Self::Binary => "binary",
         }
     }
@@ -46,17 +49,17 @@ pub struct Copy<'a> {
 }
 
 impl<'a> Copy<'a> {
-    /// Of rows of `shape`'s columns, as CSV, into its table, after [`delete`](super::apply::delete) has removed their
-    /// keys in the same transaction.
+    /// Of rows of `shape`'s columns into its table, after [`delete`](super::apply::delete) has removed their keys in the
+    /// same transaction.
     #[must_use]
-    pub fn of_changes(session: &'a Session, shape: &Shape) -> Self {
+    pub fn of_changes(session: &'a Session, shape: &Shape, format: Format) -> Self {
         if shape.has_own() {
-            let mut copy = Self::into(session, shape, &shape.stage_for_copy(), Format::Csv);
+            let mut copy = Self::into(session, shape, &shape.stage_for_copy(), format);
             copy.afterwards.push(shape.bring_back());
             return copy;
         }
         let into = format!("{} ({})", shape.quoted(), shape.column_list(""));
-        Self::into(session, shape, &into, Format::Csv)
+        Self::into(session, shape, &into, format)
     }
 
     /// Of rows of the table of this `shape` into `table (columns)`.
@@ -64,7 +67,8 @@ impl<'a> Copy<'a> {
     pub fn into(session: &'a Session, shape: &Shape, into: &str, format: Format) -> Self {
         let doing = format!("writing rows of {}", shape.with_key());
         let (mut before, mut to, mut afterwards) = (None, into.to_owned(), Vec::new());
-        if let Some((make, stage, move_on)) = shape.stage_for_chars(into).filter(|_| format == Format::Csv) {
+        if let Some((make, stage, move_on)) = shape.stage_for_chars(into).filter(|_| format != Format::Binary)
+        {
             (before, to) = (Some(make), stage);
             afterwards.push(move_on);
         }
