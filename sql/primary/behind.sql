@@ -2,7 +2,7 @@
 -- its owner, and tells neither keys nor rows.
 -- Parameters: since: where the replica stands; number, token: the name of the batch that brought it there; most: count
 -- no further than this, some tenths of a second.
--- Returns how many entries, and whether there are more than were counted; how many bytes their keys and old rows take
+-- Returns how many changes, and whether there are more than were counted; how many bytes their keys and old rows take
 -- as they are stored; how many seconds ago the oldest was logged (0 if there is none); whether some that it lacks are
 -- gone; and whether the batch is of this history, as standing.sql has it.
 -- Tables that cannot be captured any more are left out: no batch holds them.
@@ -15,7 +15,7 @@ CREATE OR REPLACE FUNCTION pgfanout.behind(
     OUT seconds pg_catalog.float8, OUT trimmed pg_catalog.bool, OUT known pg_catalog.bool)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 SELECT
-    count(*),
+    coalesce(sum(e.changes), 0)::int8,
     count(*) >= most,
     coalesce(sum(e.bytes), 0)::int8,
     coalesce(greatest(extract(epoch FROM clock_timestamp() - min(e.logged_at)), 0), 0)::float8,
@@ -31,14 +31,17 @@ SELECT
     )
 FROM
     (
-        SELECT c.logged_at, coalesce(pg_column_size(c.key), 0) + coalesce(pg_column_size(c.old), 0) AS bytes
+        SELECT
+            c.logged_at,
+            coalesce(cardinality(c.keys), 1) AS changes,
+            coalesce(pg_column_size(c.key), pg_column_size(c.keys), 0) + coalesce(pg_column_size(c.old), 0) AS bytes
         FROM
             (
-                SELECT table_id, key, old, logged_at
+                SELECT table_id, key, keys, old, logged_at
                 FROM pgfanout.changelog
                 WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip(since)))
                 UNION ALL
-                SELECT table_id, key, old, logged_at
+                SELECT table_id, key, keys, old, logged_at
                 FROM pgfanout.changelog
                 WHERE xid >= pg_snapshot_xmax(since)
             ) c

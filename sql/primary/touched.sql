@@ -6,15 +6,19 @@
 -- Reads: pgfanout.changelog as look.sql does; pgfanout.installation, pgfanout.captured_table.
 WITH
     entry AS (
-        SELECT key FROM pgfanout.changelog WHERE table_id = $2 AND xid >= pg_snapshot_xmax($1::text::pg_snapshot)
+        SELECT key, keys FROM pgfanout.changelog WHERE table_id = $2 AND xid >= pg_snapshot_xmax($1::text::pg_snapshot)
         UNION ALL
-        SELECT key
+        SELECT key, keys
         FROM pgfanout.changelog
         WHERE table_id = $2 AND xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))
     )
 SELECT
-    ARRAY(SELECT DISTINCT e.key FROM entry e WHERE e.key = ANY ($3::text[])) AS keys,
-    EXISTS (SELECT FROM entry e WHERE e.key IS NULL)
+    ARRAY(
+        SELECT e.key FROM entry e WHERE e.key = ANY ($3::text[])
+        UNION
+        SELECT k.key FROM entry e CROSS JOIN LATERAL unnest(e.keys) k (key) WHERE k.key = ANY ($3::text[])
+    ) AS keys,
+    EXISTS (SELECT FROM entry e WHERE e.key IS NULL AND e.keys IS NULL)
         OR coalesce(NOT pg_visible_in_snapshot(t.rewritten, $1::text::pg_snapshot), false) AS whole,
     i.trimmed_before > pg_snapshot_xmin($1::text::pg_snapshot) AS trimmed,
     t.definition

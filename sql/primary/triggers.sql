@@ -21,31 +21,52 @@ $$;
 
 -- The statement that logs in the segment of the changelog that is written: to have PostgreSQL find the segment takes a
 -- fifth of what capture costs. Parameters: the columns that are given beside the segment; SQL of their values, with where
--- they come from.
-CREATE OR REPLACE FUNCTION pgfanout.log_in_segment(columns pg_catalog.text, given pg_catalog.text)
+-- they come from; the same for very many rows, and SQL of whether there are so many. To ask that would cost a tenth of what
+-- logging a single row does: it is asked only where the client's statement has taken a while.
+CREATE OR REPLACE FUNCTION pgfanout.log_in_segment(
+    columns pg_catalog.text, given pg_catalog.text,
+    many_columns pg_catalog.text DEFAULT NULL, many pg_catalog.text DEFAULT NULL, are_many pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format(
-        E'DECLARE\nsegment constant pg_catalog.int8 :='
-        ' pg_catalog.pg_sequence_last_value(''pgfanout.segment''::pg_catalog.regclass);\n'
-        'BEGIN\nIF segment OPERATOR(pg_catalog.=) 0 THEN\n%s\nELSIF segment OPERATOR(pg_catalog.=) 1 THEN\n%s\n'
-        'ELSE\n%s\nEND IF;\nEND;',
-        VARIADIC array_agg(
-            format(E'INSERT INTO pgfanout.changelog_%1$s (segment, %2$s)\nSELECT %1$s, %3$s;', n, columns, given)
-            ORDER BY n))
-    FROM generate_series(0, 2) n
+    SELECT concat(
+        -- From the fourth on they are for very many rows.
+        E'DECLARE\nsegment pg_catalog.int8 :='
+        ' pg_catalog.pg_sequence_last_value(''pgfanout.segment''::pg_catalog.regclass)',
+        CASE WHEN many IS NOT NULL THEN
+            E'\nOPERATOR(pg_catalog.+) CASE WHEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)'
+            ' pg_catalog.statement_timestamp() OPERATOR(pg_catalog.>) ''2 ms''::pg_catalog.interval THEN 3 ELSE 0 END'
+        END,
+        E';\nBEGIN\n',
+        CASE WHEN many IS NOT NULL THEN format(
+            E'IF segment OPERATOR(pg_catalog.>) 2 THEN\nIF NOT %s THEN\nsegment := segment OPERATOR(pg_catalog.-) 3;\n'
+            'END IF;\nEND IF;\n', are_many)
+        END,
+        string_agg(
+            format(
+                E'%s\nINSERT INTO pgfanout.changelog_%s (segment, %s)\nSELECT %s, %s;\n',
+                CASE WHEN n = 0 THEN 'IF segment OPERATOR(pg_catalog.=) 0 THEN'
+                    WHEN n = last THEN 'ELSE'
+                    ELSE format('ELSIF segment OPERATOR(pg_catalog.=) %s THEN', n)
+                END,
+                n % 3, CASE WHEN n < 3 THEN columns ELSE many_columns END,
+                n % 3, CASE WHEN n < 3 THEN given ELSE many END),
+            '' ORDER BY n),
+        E'END IF;\nEND;')
+    FROM (SELECT CASE WHEN many IS NULL THEN 2 ELSE 5 END) l (last) CROSS JOIN LATERAL generate_series(0, l.last) n
 $$;
 
 -- The statement that logs changes. Parameters: the table's id; SQL of operation and key; the rows they come
 -- from, with their alias (empty: one); old_row: the alias or variable of the old row, or null for none. Of a
--- statement that changes very many rows only keys are logged: the old rows would cost it more than all the rest.
+-- statement that changes very many rows only keys are logged, since the old rows would cost it more than all the rest, and
+-- a hundred in an entry.
 CREATE OR REPLACE FUNCTION pgfanout.log_statement(
     id pg_catalog.int4, relation pg_catalog.oid, operation pg_catalog.text, key pg_catalog.text,
     from_rows pg_catalog.text, old_row pg_catalog.text)
 RETURNS pg_catalog.text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    few text := CASE WHEN from_rows <> '' THEN 'NOT EXISTS (SELECT FROM old_rows OFFSET 10000)' END;
+    are_many text := CASE WHEN from_rows <> ''
+        THEN format('EXISTS (SELECT FROM %s OFFSET %s)', from_rows, CASE WHEN old_row IS NULL THEN 4000 ELSE 10000 END) END;
     small text;
     image text := 'NULL';
     source text := CASE WHEN from_rows <> '' THEN ' FROM ' || from_rows ELSE '' END;
@@ -55,8 +76,8 @@ BEGIN
         small := pgfanout.is_small(relation, old_row, 16384);
         -- r.* and not r: a column may be called r.
         image := 'pg_catalog.row_to_json(r.*)::pg_catalog.text';
-        IF few IS NOT NULL OR small IS NOT NULL THEN
-            image := format('CASE WHEN %s THEN %s END', concat_ws(' AND ', few, '(' || small || ')'), image);
+        IF small IS NOT NULL THEN
+            image := format('CASE WHEN %s THEN %s END', small, image);
         END IF;
         SELECT source || CASE WHEN source = '' THEN ' FROM' ELSE ' CROSS JOIN LATERAL' END
                 || format(E'\n(SELECT %s) r', string_agg(
@@ -67,8 +88,16 @@ BEGIN
             FROM pg_attribute a
             WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '';
     END IF;
-    RETURN pgfanout.log_in_segment('table_id, operation, key, old',
-        format('%s, %L, %s, %s%s', id, operation, key, image, source));
+    RETURN pgfanout.log_in_segment(
+        'table_id, operation, key, old',
+        format('%s, %L, %s, %s%s', id, operation, key, image, source),
+        'table_id, operation, keys',
+        CASE WHEN from_rows <> '' THEN format(
+            E'%s, %L, pg_catalog.array_agg(m.key)\nFROM (\nSELECT %s AS key,'
+            ' pg_catalog.row_number() OVER () OPERATOR(pg_catalog./) 100 AS n\nFROM %s\n) m GROUP BY m.n',
+            id, operation, key, from_rows)
+        END,
+        are_many);
 END
 $$;
 

@@ -129,7 +129,7 @@ fn read_copied(line: &str) -> Vec<Option<String>> {
                 'n' => '\n',
                 'r' => '\r',
                 't' => '\t',
-                'v' | 'x' | 'N' | '.' | '0'..='7' => panic!("{c} means something else in JSON"),
+                'v' | 'x' | 'N' | '.' | '0'..='7' => unreachable!("{c} means something else in JSON"),
                 other => other,
             });
         }

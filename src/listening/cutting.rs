@@ -76,7 +76,7 @@ impl Listening {
                 Ok(at_once)
             }
             Ok(Cut::Open(delta)) => {
-                let (to, entries) = (delta.to()?.clone(), delta.entries());
+                let (to, changes) = (delta.to()?.clone(), delta.changes());
                 self.recent.add(&delta.tables().map(|table| (table.id, table.definition)).collect());
                 let again_from = self.under_way.start().unwrap_or(&self.from);
                 let (control, epoch, from) = (&self.control, self.epoch.as_str(), &self.from);
@@ -95,7 +95,7 @@ impl Listening {
                             // Whoever asks often sees it nevertheless.
                             self.note_published().await?;
                         }
-                        self.pass_on(entries).await
+                        self.pass_on(changes).await
                     }
                 }
             }

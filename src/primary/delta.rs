@@ -36,6 +36,28 @@ macro_rules! told {
     };
 }
 
+/// A statement that reads keys of a delta, and the same where entries of the log have many.
+macro_rules! of_keys {
+    ($file:literal, $packed:expr) => {
+        match $packed {
+            false => concat!(
+                "WITH entry AS (\n",
+                include_str!("../../sql/primary/delta_entries.sql"),
+                ")\n",
+                include_str!(concat!("../../sql/primary/", $file))
+            ),
+            true => concat!(
+                "WITH logged AS (\n",
+                include_str!("../../sql/primary/delta_entries.sql"),
+                "),\nentry AS (\n",
+                include_str!("../../sql/primary/delta_unpacked.sql"),
+                ")\n",
+                include_str!(concat!("../../sql/primary/", $file))
+            ),
+        }
+    };
+}
+
 /// What changed up to one snapshot, open for reading as long as it lives.
 #[derive(Debug)]
 pub struct Delta<'a> {
@@ -58,10 +80,12 @@ struct Start {
     /// How often it was logged that a table was made.
     made: i64,
     /// How many changes were logged; there may be fewer keys.
-    entries: i64,
+    changes: i64,
+    /// Whether entries of the log have many of the keys.
+    packed: bool,
     /// How many keys may be fetched at once.
     at_once: i64,
-    /// The table that has most of the entries, and how many, if they are too many to be fetched at once and the table has
+    /// The table that has most of the changes, and how many, if they are too many to be fetched at once and the table has
     /// a key.
     largest: Option<(Rc<Table>, i64)>,
     /// Whether each key was logged once: then they need not be compared.
@@ -122,17 +146,17 @@ impl<'a> Delta<'a> {
         self.starts.iter().all(|start| start.tables.is_empty())
     }
 
-    /// How many entries of the log it holds; there may be fewer keys.
+    /// How many changes were logged; there may be fewer keys.
     #[must_use]
-    pub fn entries(&self) -> u64 {
-        self.starts.iter().map(|start| start.entries.unsigned_abs()).sum()
+    pub fn changes(&self) -> u64 {
+        self.starts.iter().map(|start| start.changes.unsigned_abs()).sum()
     }
 
     /// Whether all its keys come at once.
     #[must_use]
     pub fn is_small(&self) -> bool {
         let at_once = self.starts.iter().map(|start| start.at_once).min().unwrap_or(KEYS_AT_ONCE);
-        self.entries() <= at_once.unsigned_abs()
+        self.changes() <= at_once.unsigned_abs()
     }
 
     /// The tables that changed.
@@ -183,7 +207,7 @@ impl<'a> Delta<'a> {
     /// Adds a start, with the tables that changed since.
     pub(super) fn add(&mut self, since: Since, known: &[Rc<Table>], rows: &[Row]) -> Result<Added> {
         let (mut tables, mut altered, mut made) = (Vec::new(), Vec::new(), 0);
-        let (mut entries, mut longest, mut largest) = (0, 1, None);
+        let (mut changes, mut packed, mut longest, mut largest) = (0, false, 1, None);
         for row in rows {
             if row.get("trimmed") {
                 return Ok(Added::Trimmed);
@@ -198,17 +222,28 @@ impl<'a> Delta<'a> {
             tables.push((Rc::clone(table), row.get("truncated")));
             let alterations: i64 = row.get("alterations");
             altered.extend((alterations > 0).then(|| (Rc::clone(table), alterations)));
-            let logged: i64 = row.get("entries");
+            let logged: i64 = row.get("changes");
             let most = largest.as_ref().map_or(KEYS_AT_ONCE, |(_, most)| *most);
             if logged > most && !table.shape.is_keyless() {
                 largest = Some((Rc::clone(table), logged));
             }
-            entries += logged;
+            changes += logged;
+            packed |= row.get::<_, bool>("packed");
             longest = longest.max(row.get::<_, Option<i32>>("longest").unwrap_or_default().into());
         }
         let at_once = (BYTES_AT_ONCE / longest).clamp(1, KEYS_AT_ONCE);
-        let largest = largest.filter(|(_, most)| *most > entries / 2);
-        self.starts.push(Start { since, tables, altered, made, entries, at_once, largest, distinct: false });
+        let largest = largest.filter(|(_, most)| *most > changes / 2);
+        self.starts.push(Start {
+            since,
+            tables,
+            altered,
+            made,
+            changes,
+            packed,
+            at_once,
+            largest,
+            distinct: false,
+        });
         Ok(Added::All)
     }
 
@@ -217,7 +252,7 @@ impl<'a> Delta<'a> {
     pub(super) async fn look_for_distinct_keys(&mut self) -> Result<()> {
         let mut apart = Vec::new();
         for start in &mut self.starts {
-            let Some((table, entries)) = start.largest.take() else { continue };
+            let Some((table, changes)) = start.largest.take() else { continue };
             let (doing, from) = ("looking whether keys came twice", start.since.from.to_string());
             let statement = include_str!("../../sql/primary/keys_are_distinct.sql");
             let row = self.primary.query_one(doing, statement, &[&from, &table.id]).await?;
@@ -226,13 +261,14 @@ impl<'a> Delta<'a> {
             }
             let (distinct, others) = start.tables.drain(..).partition(|(one, _)| one.id == table.id);
             start.tables = others;
-            start.entries -= entries;
+            start.changes -= changes;
             apart.push(Start {
                 since: start.since.clone(),
                 tables: distinct,
                 altered: Vec::new(),
                 made: 0,
-                entries,
+                changes,
+                packed: start.packed,
                 at_once: start.at_once,
                 largest: None,
                 distinct: true,
@@ -248,9 +284,9 @@ impl<'a> Delta<'a> {
     /// When the link breaks, or a key is not what capture writes.
     pub async fn next(&self, cursor: &mut Cursor) -> Result<Option<Vec<Group>>> {
         while let Some(start) = self.starts.get(cursor.start) {
-            let keys = if start.entries == 0 {
+            let keys = if start.changes == 0 {
                 Vec::new()
-            } else if start.entries > start.at_once {
+            } else if start.changes > start.at_once {
                 let name = format!("changed_keys_{}_{}", cursor.start, i32::from(cursor.olds));
                 if !cursor.opened {
                     self.open(start, cursor.olds, &name).await?;
@@ -273,30 +309,28 @@ impl<'a> Delta<'a> {
         Ok(None)
     }
 
-    async fn keys_of(&self, start: &Start, olds: bool, declare: &str) -> Result<Vec<Row>> {
-        if let Some((table, _)) = start.tables.first().filter(|_| start.distinct) {
-            let statement = format!("{declare}{}", include_str!("../../sql/primary/distinct_keys.sql"));
-            let parameters: [&(dyn ToSql + Sync); 3] = [&start.since.from.to_string(), &table.id, &olds];
-            return self.primary.query("reading the changed keys", &statement, &parameters).await;
-        }
-        let tables: Vec<_> = start.tables.iter().map(|(table, _)| Rc::clone(table)).collect();
-        self.keys(&start.since, &tables, olds, declare).await
-    }
-
     /// Runs the query of the keys, or declares a cursor for it.
-    async fn keys(&self, since: &Since, tables: &[Rc<Table>], olds: bool, declare: &str) -> Result<Vec<Row>> {
-        let ids: Vec<i32> = tables.iter().map(|table| table.id).collect();
-        let keyless = tables.iter().filter(|table| table.shape.is_keyless());
-        let mut keyless: Vec<i32> = keyless.map(|table| table.id).collect();
-        let (doing, from) = ("reading the changed keys", since.from.to_string());
+    async fn keys_of(&self, start: &Start, olds: bool, declare: &str) -> Result<Vec<Row>> {
+        let ids: Vec<i32> = start.tables.iter().map(|(table, _)| table.id).collect();
+        let (doing, from) = ("reading the changed keys", start.since.from.to_string());
+        let (but, most): ([i32; 0], Option<i64>) = ([], None);
+        let but = but.as_slice();
+        let run = async |statement: &str, more: Option<&(dyn ToSql + Sync)>| {
+            let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&from, &ids, &but, &most];
+            parameters.extend(more);
+            self.primary.query(doing, &format!("{declare}{statement}"), &parameters).await
+        };
+        if start.distinct {
+            return run(of_keys!("distinct_keys.sql", start.packed), Some(&olds)).await;
+        }
+        let keyless = start.tables.iter().filter(|(table, _)| table.shape.is_keyless());
+        let mut keyless: Vec<i32> = keyless.map(|(table, _)| table.id).collect();
         if olds || !keyless.is_empty() {
             // Who needs no old rows stands at the start: what matters is what became of equal rows in all.
             keyless.retain(|_| olds);
-            let statement = format!("{declare}{}", include_str!("../../sql/primary/delta_keys.sql"));
-            return self.primary.query(doing, &statement, &[&from, &ids, &keyless]).await;
+            return run(of_keys!("delta_keys.sql", start.packed), Some(&keyless)).await;
         }
-        let statement = format!("{declare}{}", include_str!("../../sql/primary/changed_keys.sql"));
-        self.primary.query(doing, &statement, &[&from, &ids]).await
+        run(of_keys!("changed_keys.sql", start.packed), None).await
     }
 
     /// Opens the server's cursor of this name, or takes it back to its beginning: the log is read once, however often

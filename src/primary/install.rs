@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/primary/0001_schema.sql"),
     include_str!("../../sql/primary/0002_recent.sql"),
     include_str!("../../sql/primary/0003_autovacuum.sql"),
+    include_str!("../../sql/primary/0004_keys.sql"),
 ];
 
 /// Created anew when any of it changed. The view of candidates is a query of its own, for looking at tables before

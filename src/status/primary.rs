@@ -108,7 +108,7 @@ pub struct LastBatch {
 /// What a replica lacks of the changelog.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Behind {
-    /// How many entries.
+    /// How many changes.
     pub changes: i64,
     /// There are more; they were not counted.
     pub at_least: bool,

@@ -146,3 +146,35 @@ async fn assert_law_holds(primary: &Primary, transaction: &str) {
         assert_eq!(primary.value(&wrong).await, None, "{table} after {transaction}");
     }
 }
+
+/// Up to some thousands each has its own; where old rows are wanted there are more of those.
+#[actix::test]
+async fn a_statement_of_very_many_rows_is_logged_by_a_hundred_keys_an_entry() {
+    let primary = Primary::start().await;
+    primary.run(r#"CREATE TABLE t ("key" text, n int, "x" text, PRIMARY KEY (n, "key"))"#).await;
+    let id = primary.capture("t").await;
+    let count_wakes = "SELECT setval('pgfanout.asleep', 1); CREATE SEQUENCE public.woken START 0 MINVALUE 0;
+        CREATE OR REPLACE FUNCTION pgfanout.wake() RETURNS void LANGUAGE sql AS 'SELECT nextval(''public.woken'')'";
+    primary.session.run("counting wake-ups", count_wakes).await.unwrap();
+    for (rows, inserted) in [(4000, 4000), (4001, 41), (4100, 42), (12_345, 124)] {
+        let insert = r#"SELECT 'a "key", ' || n, n FROM generate_series"#;
+        primary.run(&format!(r#"INSERT INTO t ("key", n) {insert}(1, {rows}) n"#)).await;
+        primary.run("UPDATE t SET x = 'x'; DELETE FROM t").await;
+        let changed = if rows > 10_000 { 124 } else { rows };
+        let counts = format!(
+            "SELECT string_agg(format('%s %s %s %s', operation, entries, keys, known), ', ' ORDER BY operation DESC) FROM (
+                SELECT operation, count(DISTINCT c.ctid) AS entries, count(*) AS keys,
+                    count(DISTINCT n) FILTER (WHERE k = ROW(n, 'a \"key\", ' || n)::text) AS known
+                FROM pgfanout.changelog c CROSS JOIN LATERAL unnest(coalesce(c.keys, ARRAY[c.key])) k
+                    CROSS JOIN LATERAL (SELECT substring(k FROM '[0-9]+')::int AS n) n
+                WHERE c.table_id = {id} GROUP BY operation) o"
+        );
+        let expected =
+            format!("U {changed} {rows} {rows}, I {inserted} {rows} {rows}, D {changed} {rows} {rows}");
+        assert_eq!(primary.value(&counts).await, Some(expected));
+        let woken = primary.value("SELECT nextval('public.woken')").await;
+        assert_eq!(woken.as_deref(), Some("3"), "each statement of {rows} rows wakes the publisher");
+        primary.session.run("counting anew", "ALTER SEQUENCE public.woken RESTART").await.unwrap();
+        primary.forget().await;
+    }
+}

@@ -7,18 +7,18 @@ use serde_json::Value;
 use super::Scene;
 use crate::support::{Mode, begin, until_same, world};
 
-/// More keys than are fetched at once.
-const ROWS: usize = 9000;
+/// More keys than are fetched at once; and so many that an UPDATE is logged by many keys an entry, too.
+const ROWS: [usize; 2] = [9000, 12_345];
 
 /// Transactions, and the operations that tell of their keys: of each, one line.
-fn transactions() -> [(String, &'static [&'static str]); 10] {
-    let insert = format!("INSERT INTO t SELECT n, 0 FROM generate_series(1, {ROWS}) n");
+fn transactions(rows: usize) -> [(String, &'static [&'static str]); 10] {
+    let insert = format!("INSERT INTO t SELECT n, 0 FROM generate_series(1, {rows}) n");
     [
         (insert.clone(), &["INSERT"]),
-        ("UPDATE t SET n = n + 1; INSERT INTO other VALUES (1)".to_owned(), &["UPDATE"]),
+        (format!("UPDATE t SET n = n + 1; INSERT INTO other VALUES ({rows})"), &["UPDATE"]),
         ("UPDATE t SET n = n + 1; UPDATE t SET n = n + 1".to_owned(), &["UPDATE"]),
-        (format!("INSERT INTO other VALUES (2); DELETE FROM t; {insert}"), &["UPDATE"]),
-        (format!("UPDATE t SET id = id + {ROWS}"), &["DELETE", "INSERT"]),
+        (format!("INSERT INTO other VALUES (-{rows}); DELETE FROM t; {insert}"), &["UPDATE"]),
+        (format!("UPDATE t SET id = id + {rows}"), &["DELETE", "INSERT"]),
         ("DELETE FROM t".to_owned(), &["DELETE"]),
         (format!("{insert}; DELETE FROM t"), &["DELETE"]),
         (format!("{insert}; UPDATE t SET n = 5"), &["INSERT"]),
@@ -33,9 +33,11 @@ const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE o
 #[tokio::test]
 async fn of_very_many_changes_each_key_is_told_once() {
     let mut scene = Scene::start(TABLES, "", "").await;
-    for (statements, operations) in transactions() {
+    for (statements, operations, rows) in
+        ROWS.into_iter().flat_map(|rows| transactions(rows).map(|(s, o)| (s, o, rows)))
+    {
         let others = statements.matches("INTO other").count();
-        let lines = scene.told_of(&statements, ROWS * operations.len() + others).await;
+        let lines = scene.told_of(&statements, rows * operations.len() + others).await;
         let mut told = BTreeSet::new();
         for line in &lines {
             let change: Value = serde_json::from_str(line).unwrap();
@@ -60,7 +62,7 @@ async fn very_many_changes_are_caught_up() {
     world.primary().execute(TABLES).await;
     let _pgfanout = begin(&world);
     super::until_following(&world).await;
-    for (statements, _) in transactions() {
+    for (statements, _) in ROWS.into_iter().flat_map(transactions) {
         world.primary().execute(&statements).await;
         until_same(&world, &["t", "other"]).await;
     }
@@ -73,7 +75,7 @@ async fn very_many_keys_are_spelled_in_another_way() {
     world.primary().execute("CREATE TABLE r (a numeric, n int, PRIMARY KEY (a, n))").await;
     let _pgfanout = begin(&world);
     super::until_following(&world).await;
-    let insert = format!("INSERT INTO r SELECT 1.00, n FROM generate_series(1, {ROWS}) n");
+    let insert = format!("INSERT INTO r SELECT 1.00, n FROM generate_series(1, {}) n", ROWS[1]);
     for statement in [insert.as_str(), "UPDATE r SET a = 1.0", "DELETE FROM r WHERE a = 1.000 AND n % 3 = 0"]
     {
         world.primary().execute(statement).await;
