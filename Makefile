@@ -21,8 +21,9 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .PHONY: bench deb demo fuzz test test-deb test-versions soak large samples setup
 
-# Optimized, but without the optimization across crates, which takes half of the time of a release build.
+# Optimized, but without the optimization across crates, which takes most of the time of a release build.
 demo: export CARGO_PROFILE_RELEASE_LTO := off
+demo: export CARGO_PROFILE_RELEASE_CODEGEN_UNITS := 16
 demo: setup
 	cargo build --locked --release --workspace --bins
 	cargo run --locked --release --quiet --package pgfanout-testbed --bin demo -- $(if $(KEEP),--keep)
@@ -62,7 +63,6 @@ deb:
 test-deb:
 	tests/package.sh
 
-bench: export CARGO_PROFILE_RELEASE_LTO := off
 bench: export PGFANOUT_BENCH_WORKLOADS := $(WORKLOADS)
 bench: export PGFANOUT_BENCH_SECONDS := $(SECONDS)
 bench: export PGFANOUT_BENCH_ROUNDS := $(ROUNDS)

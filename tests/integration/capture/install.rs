@@ -61,7 +61,10 @@ async fn an_upgrade_of_the_functions_keeps_every_capture() {
     let primary = Primary::start().await;
     primary.run("CREATE TABLE t (id int PRIMARY KEY)").await;
     let id = primary.capture("t").await;
-    let older = "UPDATE pgfanout.installation SET functions = 'older'; DROP FUNCTION pgfanout.wake()";
+    // Version 3 had fewer columns, and a function with fewer parameters.
+    let older = "UPDATE pgfanout.installation SET version = 3, functions = 'older'; DROP FUNCTION pgfanout.wake();
+        ALTER TABLE pgfanout.changelog DROP COLUMN keys; DROP FUNCTION pgfanout.log_in_segment;
+        CREATE FUNCTION pgfanout.log_in_segment(columns text, given text) RETURNS text LANGUAGE sql AS 'SELECT NULL::text'";
     primary.session.run("pretending", older).await.unwrap();
     let before = install(&connect(&primary.database).await).await.unwrap();
     assert_eq!(install(&primary.session).await.unwrap(), before);
