@@ -184,7 +184,21 @@ impl Stage {
         if system == System::OneAway {
             self.replicas()[1].stop(Shutdown::Fast).await;
         }
-        self.primary().client("postgres").await.batch_execute("CHECKPOINT").await.expect("a superuser's");
+        self.settle(system).await;
+    }
+
+    /// Has done at once what the servers would do of themselves meanwhile, about what was copied to begin with: they would
+    /// take their time from whoever is measured next.
+    async fn settle(&self, system: System) {
+        let mut databases = vec![self.client(system).await];
+        for replica in self.present(system).into_iter().filter(|_| system.replicates()) {
+            databases.push(replica.client(system.database()).await);
+        }
+        for database in databases {
+            for statement in ["VACUUM ANALYZE", "CHECKPOINT"] {
+                database.batch_execute(statement).await.expect("a superuser's");
+            }
+        }
     }
 
     /// Starts the program.
