@@ -21,8 +21,8 @@ $$;
 
 -- The statement that logs in the segment of the changelog that is written: to have PostgreSQL find the segment takes a
 -- fifth of what capture costs. Parameters: the columns that are given beside the segment; SQL of their values, with where
--- they come from; the same for very many rows, and SQL of whether there are so many. To ask that would cost a tenth of what
--- logging a single row does: it is asked only where the client's statement has taken a while.
+-- they come from; the same for very many rows, and SQL of whether there are so many. To ask that is a statement more, which
+-- a single row would feel: it is asked only where the client's statement has taken a while.
 CREATE OR REPLACE FUNCTION pgfanout.log_in_segment(
     columns pg_catalog.text, given pg_catalog.text,
     many_columns pg_catalog.text DEFAULT NULL, many pg_catalog.text DEFAULT NULL, are_many pg_catalog.text DEFAULT NULL)

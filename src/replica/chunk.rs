@@ -197,12 +197,13 @@ pub async fn copy_chunk(
 /// The statement that writes what was staged, but for rows that meet others in a unique index. A table with rules takes no
 /// ON CONFLICT, whether they would fire or not: each row is tried there.
 fn move_on(shape: &Shape) -> String {
-    let (table, columns) = (shape.quoted(), shape.column_list(""));
+    let (table, columns, staged) = (shape.quoted(), shape.column_list(""), shape.column_list("s."));
     let insert = format!(
-        "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM pg_temp.pgfanout_stage s"
+        "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {staged} FROM pg_temp.pgfanout_stage s"
     );
     let body = format!(
-        "DECLARE place pg_catalog.tid;
+        "#variable_conflict use_variable
+        DECLARE place pg_catalog.tid;
         BEGIN
             IF NOT EXISTS (
                 SELECT FROM pg_catalog.pg_rewrite r

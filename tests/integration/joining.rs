@@ -440,11 +440,11 @@ async fn a_table_that_is_rewritten_while_it_is_copied_arrives_whole() {
 }
 
 /// Two rows meet in a unique index, as they were read at different moments, where a rule that does not fire is in the way
-/// of skipping one. Names that have to be quoted more than once.
+/// of skipping one. Names that have to be quoted more than once, or are our own variable's.
 #[tokio::test]
 async fn rows_that_meet_while_they_are_copied_are_left_out_of_a_table_with_rules() {
     let world = world(Mode::Postgres, 1).build().await;
-    let column = "ALTER TABLE big ADD \"o'n$$\\e\" int UNIQUE";
+    let column = "ALTER TABLE big ADD \"o'n$$\\e\" int UNIQUE, ADD place int";
     world.primary().execute(BIG).await;
     world.primary().execute(&format!("{column}; UPDATE big SET \"o'n$$\\e\" = id")).await;
     world.replica(1).execute("CREATE TABLE big (id int PRIMARY KEY, text text)").await;
