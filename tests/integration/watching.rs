@@ -241,7 +241,8 @@ pub(crate) const FIRST_SCHEMA: &str =
 /// Makes of a primary's schema what it was in the beginning.
 pub(crate) const FIRST_PRIMARY: &str =
     "DROP SCHEMA pgfanout_status CASCADE; DROP FUNCTION pgfanout.behind; DROP TABLE pgfanout.recent;
-    ALTER TABLE pgfanout.batch DROP COLUMN changed_at; UPDATE pgfanout.installation SET version = 1, functions = 'older'";
+    ALTER TABLE pgfanout.batch DROP COLUMN changed_at; ALTER TABLE pgfanout.changelog DROP COLUMN keys;
+    UPDATE pgfanout.installation SET version = 1, functions = 'older'";
 
 /// Whoever is older than what is there must not touch it.
 #[tokio::test]

@@ -33,9 +33,8 @@ const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE o
 #[tokio::test]
 async fn of_very_many_changes_each_key_is_told_once() {
     let mut scene = Scene::start(TABLES, "", "").await;
-    for (statements, operations, rows) in
-        ROWS.into_iter().flat_map(|rows| transactions(rows).map(|(s, o)| (s, o, rows)))
-    {
+    let rows = ROWS[1];
+    for (statements, operations) in transactions(rows) {
         let others = statements.matches("INTO other").count();
         let lines = scene.told_of(&statements, rows * operations.len() + others).await;
         let mut told = BTreeSet::new();
