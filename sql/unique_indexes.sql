@@ -18,7 +18,8 @@ SELECT
                 FROM generate_series(1, i.indnkeyatts) n
             )::text,
             pg_get_expr(i.indpred, i.indrelid),
-            to_jsonb(i) ->> 'indnullsnotdistinct'
+            -- From PostgreSQL 15 on; before, nulls were always distinct.
+            coalesce(to_jsonb(i) ->> 'indnullsnotdistinct', 'false')
         )
     ) AS demand
 FROM
