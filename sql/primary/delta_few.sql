@@ -2,11 +2,11 @@
 -- the statements that cost. Runs in the transaction whose snapshot is the delta's end.
 -- Parameters: those of delta_entries.sql and delta_tables.sql, which go before as "entry" and "told"; $4 is one more than
 -- there are to be. Tables without a key are not for it.
--- Returns the rows of delta_tables.sql, their keys NULL, and whether there are too many changes: what is told is not all
+-- Returns the rows of delta_tables.sql, their keys NULL, and whether there are too many entries: what is told is not all
 -- then; after them those of delta_keys.sql.
 SELECT
     t.until, t.trimmed, t.made, t.table_id, t.definition, t.truncated, t.changes, t.alterations, t.longest, t.packed,
-    (SELECT count(*) >= $4::int8 OR count(e.keys) > 0 FROM entry e) AS too_many,
+    (SELECT count(*) FROM entry) >= $4::int8 AS too_many,
     NULL::text COLLATE "C" AS key,
     NULL::int8 AS net,
     NULL::text AS old,

@@ -65,6 +65,7 @@ CREATE OR REPLACE FUNCTION pgfanout.log_statement(
 RETURNS pg_catalog.text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    -- More than readers take in one go: where they do, each key has an entry of its own.
     are_many text := CASE WHEN from_rows <> ''
         THEN format('EXISTS (SELECT FROM %s OFFSET %s)', from_rows, CASE WHEN old_row IS NULL THEN 4000 ELSE 10000 END) END;
     small text;
