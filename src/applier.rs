@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result},
     life::{Ending, Failed, Life, delay},
     postgres::Database,
-    replica::{copy::Copier, isolate::Told, reading::Readings, state::Followed},
+    replica::{copy::Copier, followed::Followed, isolate::Told, reading::Readings},
     replicator::{Drain, SayStatus},
 };
 

@@ -16,9 +16,10 @@ use crate::{
     protocol::{Due, Open},
     replica::{
         apply::{Malformed, Written, is_conflict, read, write},
+        followed::Followed,
         isolate::Told,
         nameless::Nameless,
-        state::{Followed, Position, Replica},
+        state::{Position, Replica},
     },
     seat::Seat,
     snapshot::Snapshot,

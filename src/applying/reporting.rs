@@ -8,7 +8,7 @@ use crate::{
     error::Result,
     postgres::Database,
     primary::source::{Name, Report},
-    replica::state::Followed,
+    replica::followed::Followed,
     snapshot::Snapshot,
 };
 

@@ -8,10 +8,11 @@ use super::{
     difference::Difference,
     empty::empty,
     filled::{hold_still, is_lost, note_filled},
+    followed::Followed,
     join::{definition, holds_rows, replace_rows},
     made::{alter_empty, note_made},
     names::free_names,
-    state::{ANEW, Followed, Replica},
+    state::{ANEW, Replica},
 };
 use crate::{
     config::ExistingRows,

@@ -7,9 +7,10 @@ use tokio_postgres::error::SqlState;
 
 use super::{
     empty::{Named, empty},
+    followed::Followed,
     nameless::Nameless,
     sending::{Copy, Format},
-    state::{Followed, Replica},
+    state::Replica,
 };
 use crate::{
     batch::Part,

@@ -7,8 +7,9 @@ use tokio_postgres::types::ToSql;
 use super::{
     apply::delete,
     empty::empty,
+    followed::Followed,
     sending::{Copy, Format, Sending},
-    state::{Followed, Replica, begin},
+    state::{Replica, begin},
 };
 use crate::{
     batch::Batch,

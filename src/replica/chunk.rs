@@ -8,9 +8,10 @@ use tokio_postgres::types::ToSql;
 
 use super::{
     difference::quote_literal,
+    followed::Followed,
     reading::{Gathered, Reader, Reading, types},
     sending::{Copy, Format, Sending},
-    state::{Followed, execute},
+    state::execute,
 };
 use crate::{
     error::{Error, Result},

@@ -14,9 +14,10 @@ use super::{
     chunk::{Copied, Origin, Planner, copy_chunk},
     create::finish,
     definition::TableDefinition,
+    followed::Followed,
     made::note_built,
     reading::{Reader, Readings},
-    state::{self, Followed},
+    state,
 };
 use crate::{
     config,

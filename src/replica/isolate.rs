@@ -16,7 +16,10 @@ use std::{
 
 use tokio_postgres::{error::SqlState, types::ToSql};
 
-use super::state::{ANEW, Followed, Replica, connect, execute};
+use super::{
+    followed::Followed,
+    state::{ANEW, Replica, connect, execute},
+};
 use crate::{
     config::OnTableError,
     error::{Error, OfTable, Result},

@@ -11,11 +11,12 @@ use super::{
     definition::TableDefinition,
     empty::empty,
     filled::{doubt, filled, hold_still, note_filled},
+    followed::Followed,
     isolate::is_loss,
     leave::leave,
     made::note_made,
     names::free_names,
-    state::{ANEW, Followed, Replica},
+    state::{ANEW, Replica},
 };
 use crate::{
     batch::Batch,

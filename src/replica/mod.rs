@@ -11,6 +11,7 @@ pub mod definition;
 pub mod difference;
 pub mod empty;
 pub mod filled;
+pub mod followed;
 mod install;
 pub mod isolate;
 pub mod join;

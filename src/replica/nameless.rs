@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use super::{
     apply::{FEW, Malformed, TableWork},
-    state::Followed,
+    followed::Followed,
 };
 use crate::{
     change::{self, Change, Operation},

@@ -20,7 +20,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream::ReadyChunks};
 use tokio::time::Instant;
 use tokio_postgres::{CopyOutStream, types::ToSql};
 
-use super::{chunk::Chunk, sending::Format, shelf::Shelf, state::Followed};
+use super::{chunk::Chunk, followed::Followed, sending::Format, shelf::Shelf};
 use crate::{
     error::Result,
     postgres::Session,
